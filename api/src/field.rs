@@ -1,0 +1,188 @@
+//! Field paths and validation errors in upstream's words (apimachinery `util/validation/field`).
+
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+
+/// A path to a field, `spec.containers[0].image`. Cheap to extend; it is only rendered when an error is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The empty path; its children begin without a dot.
+    pub fn root() -> Self {
+        Self(String::new())
+    }
+
+    pub fn child(&self, name: &str) -> Self {
+        let dot = if self.0.is_empty() { "" } else { "." };
+        Self(format!("{}{dot}{name}", self.0))
+    }
+
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// The path of a map's entry or of an item of a list of type map, `metadata.labels[app]`.
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+
+    pub fn as_str(&self) -> &str {
+        if self.0.is_empty() { "<nil>" } else { &self.0 }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong with a field. The names are those of upstream's `StatusCause.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldErrorType {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    Internal,
+    TypeInvalid,
+}
+
+impl FieldErrorType {
+    /// `reason` of the cause that this error becomes.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::Internal => "InternalError",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Required => "Required value",
+            Self::Duplicate => "Duplicate value",
+            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// One validation error of one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldError {
+    pub kind: FieldErrorType,
+    pub path: String,
+    /// The value at fault; shown for the types that show one.
+    pub bad_value: Option<Value>,
+    pub detail: String,
+}
+
+impl FieldError {
+    fn new(kind: FieldErrorType, path: &Path, bad_value: Option<Value>, detail: String) -> Self {
+        Self { kind, path: path.as_str().to_owned(), bad_value, detail }
+    }
+
+    pub fn required(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorType::Required, path, None, detail.into())
+    }
+
+    pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorType::Invalid, path, Some(value.into()), detail.into())
+    }
+
+    pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorType::TypeInvalid, path, Some(value.into()), detail.into())
+    }
+
+    pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
+        Self::new(FieldErrorType::Duplicate, path, Some(value.into()), String::new())
+    }
+
+    pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
+        Self::new(FieldErrorType::NotFound, path, Some(value.into()), String::new())
+    }
+
+    pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorType::Forbidden, path, None, detail.into())
+    }
+
+    pub fn internal(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorType::Internal, path, None, detail.into())
+    }
+
+    /// The value is longer than `max` bytes or characters; upstream does not show the value.
+    pub fn too_long(path: &Path, max: usize) -> Self {
+        Self::new(FieldErrorType::TooLong, path, None, format!("may not be more than {max} bytes"))
+    }
+
+    /// A list has more than `max` items.
+    pub fn too_many(path: &Path, actual: usize, max: usize) -> Self {
+        let detail = format!("must have at most {max} items");
+        Self::new(FieldErrorType::TooMany, path, Some(actual.into()), detail)
+    }
+
+    /// The value is none of the supported ones; they are listed sorted and quoted, as upstream does.
+    pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let mut sorted: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
+        sorted.sort();
+        let detail = format!("supported values: {}", sorted.join(", "));
+        Self::new(FieldErrorType::NotSupported, path, Some(value.into()), detail)
+    }
+
+    /// The error without its path: `Invalid value: "x": must be y`.
+    pub fn body(&self) -> String {
+        let mut text = self.kind.words().to_owned();
+        if let Some(value) = &self.bad_value {
+            text.push_str(": ");
+            text.push_str(&shown(value));
+        }
+        if !self.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.detail);
+        }
+        text
+    }
+}
+
+/// A value as upstream shows it: text quoted, numbers bare, compound values as compact JSON.
+fn shown(value: &Value) -> String {
+    let mut text = String::new();
+    match value {
+        Value::String(s) => write!(text, "{s:?}"),
+        other => write!(text, "{other}"),
+    }
+    .unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));
+    text
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.body())
+    }
+}
+
+/// The errors of one object, in the order found.
+pub type ErrorList = Vec<FieldError>;

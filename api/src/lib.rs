@@ -1,0 +1,20 @@
+//! The Kubernetes API as data: the resource table, schemas, object metadata, selectors, quantities, Status.
+//!
+//! No IO, no clock, no tokio. Everything here is a pure function of its arguments, so that the API server, the
+//! command-line client and tests decide alike.
+
+pub mod field;
+pub mod meta;
+pub mod object;
+pub mod schema;
+pub mod status;
+pub mod table;
+
+pub use field::{ErrorList, FieldError, FieldErrorType, Path};
+pub use meta::{Gvk, Gvr, NamespacedName, Uid};
+pub use schema::{Schema, SchemaSet};
+pub use status::{Reason, Status};
+pub use table::{Resource, Table};
+
+/// A decoded object. Keys that no schema knows were already handled by field validation when one of these exists.
+pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -1,0 +1,178 @@
+//! The resource table: a kind exists as one row. Routes, discovery, OpenAPI, storage keys, RBAC attributes, watch,
+//! Table output and garbage collection derive from it; a CRD appends a row at run time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::field::ErrorList;
+use crate::meta::{Gvk, Gvr};
+use crate::schema::Schema;
+use crate::{Object, Status};
+
+/// One printer column (`additionalPrinterColumns`; upstream's internal printers for built-in kinds).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// OpenAPI type: `string`, `integer`, `date`, …
+    pub ty: String,
+    pub format: String,
+    pub description: String,
+    /// 0 is shown always, 1 only with `-o wide`.
+    pub priority: i32,
+    /// How the cell is computed.
+    pub cell: Cell,
+}
+
+/// How a cell is computed from an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// A path of keys and indexes, as CRDs' `jsonPath`.
+    Path(String),
+    /// A function of the kind's hooks, by name.
+    Computed(&'static str),
+}
+
+/// One subresource of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `status`, `scale`, `binding`, `log`, …
+    pub name: String,
+    /// What it takes and gives, when that is not the row's own kind (`autoscaling/v1 Scale`).
+    pub kind: Option<Gvk>,
+    /// API verbs: get, update, patch, create.
+    pub verbs: Vec<String>,
+}
+
+/// Rules beyond structure. Each is a pure function; a row without one has none. All are called by the pipeline only.
+///
+/// `old` is the stored object on update and `None` on create. `subresource` is empty for the main resource.
+#[derive(Clone, Copy, Default)]
+pub struct Hooks {
+    /// Defaults that the schema's static ones don't express (computed from other fields). Called on every decoded
+    /// object of this version, also on a Pod template's owner.
+    pub default: Option<fn(&mut Object)>,
+    /// Upstream's strategy `PrepareForCreate`/`PrepareForUpdate`: resets what the caller may not set (status on the main
+    /// resource, all but status on `status`) and counts `metadata.generation`. `None` means the generic rule: with a
+    /// `status` subresource, status is reset on create and kept from `old` on update; generation counts spec changes.
+    pub prepare: Option<fn(&mut Object, old: Option<&Object>, subresource: &str)>,
+    /// Validation beyond the schema, with upstream's paths, reasons and messages. Generic metadata checks are not its job.
+    pub validate: Option<fn(&Object, old: Option<&Object>, subresource: &str, errors: &mut ErrorList)>,
+    /// Values of selectable fields besides `metadata.name` and `metadata.namespace`, in the row's order.
+    pub fields: Option<fn(&Object) -> Vec<String>>,
+    /// Cells of computed columns, in the columns' order. `now` is Unix seconds for ages.
+    pub cells: Option<fn(&Object, now: i64) -> Vec<serde_json::Value>>,
+    /// Warnings for the response's `Warning` headers.
+    pub warnings: Option<fn(&Object) -> Vec<String>>,
+    /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).
+    pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Result<Grace, Status>>,
+}
+
+/// What a graceful delete does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// Remove now.
+    Immediate,
+    /// Mark with deletionTimestamp and this grace period; the node's agent removes it.
+    Seconds(i64),
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+/// One row: one served version of one resource.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    pub group: String,
+    pub version: String,
+    pub plural: String,
+    pub singular: String,
+    pub kind: String,
+    /// Kind of lists; `{kind}List` but for rare CRDs.
+    pub list_kind: String,
+    pub namespaced: bool,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    /// API verbs: create, delete, deletecollection, get, list, patch, update, watch.
+    pub verbs: Vec<String>,
+    pub subresources: Vec<Subresource>,
+    pub columns: Vec<Column>,
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`.
+    pub selectable: Vec<String>,
+    pub schema: Arc<Schema>,
+    /// The version whose form is stored; rows that differ from it convert (see `hooks`).
+    pub storage_version: String,
+    /// The storage key's first part, `/registry/{prefix}/{namespace}/{name}`, as upstream lays it out.
+    pub storage_prefix: String,
+    /// Whether it is served without `--runtime-config`.
+    pub enabled: bool,
+    pub hooks: Hooks,
+}
+
+impl Resource {
+    pub fn gvr(&self) -> Gvr {
+        Gvr::new(&self.group, &self.version, &self.plural)
+    }
+
+    pub fn gvk(&self) -> Gvk {
+        Gvk::new(&self.group, &self.version, &self.kind)
+    }
+
+    pub fn api_version(&self) -> String {
+        crate::meta::api_version(&self.group, &self.version)
+    }
+
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The storage key of an object; cluster-scoped ones have no namespace part.
+    pub fn storage_key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced {
+            format!("/registry/{}/{namespace}/{name}", self.storage_prefix)
+        } else {
+            format!("/registry/{}/{name}", self.storage_prefix)
+        }
+    }
+}
+
+/// All rows that are served, immutable: a CRD's arrival makes a new table that shares the other rows.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    rows: BTreeMap<Gvr, Arc<Resource>>,
+    kinds: BTreeMap<Gvk, Gvr>,
+}
+
+impl Table {
+    pub fn with(mut self, row: Resource) -> Self {
+        let gvr = row.gvr();
+        self.kinds.insert(row.gvk(), gvr.clone());
+        self.rows.insert(gvr, Arc::new(row));
+        self
+    }
+
+    pub fn without(mut self, gvr: &Gvr) -> Self {
+        if let Some(row) = self.rows.remove(gvr) {
+            self.kinds.remove(&row.gvk());
+        }
+        self
+    }
+
+    pub fn get(&self, gvr: &Gvr) -> Option<&Arc<Resource>> {
+        self.rows.get(gvr)
+    }
+
+    pub fn by_kind(&self, gvk: &Gvk) -> Option<&Arc<Resource>> {
+        self.kinds.get(gvk).and_then(|gvr| self.rows.get(gvr))
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.rows.values()
+    }
+}

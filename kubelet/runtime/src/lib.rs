@@ -1,0 +1,5 @@
+//! The container runtime core, and the trait that the kubelet sees of it (or of containerd, CRI-O).
+//!
+//! Knows the Container Runtime Interface, nothing of the Kubernetes API.
+
+pub mod cri;
