@@ -66,10 +66,8 @@ impl Recorder {
     /// `component` is `source.component` (`kubelet`, `default-scheduler`); `host` is empty but for node agents.
     pub fn new(client: Client, component: &str, host: &str) -> Self {
         let (notes, queue) = mpsc::channel(QUEUE);
-        let source = EventSource {
-            component: Some(component.to_owned()),
-            host: (!host.is_empty()).then(|| host.to_owned()),
-        };
+        let source =
+            EventSource { component: Some(component.to_owned()), host: (!host.is_empty()).then(|| host.to_owned()) };
         tokio::spawn(write_all(client, source, queue));
         Self { notes }
     }
