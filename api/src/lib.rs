@@ -4,12 +4,16 @@
 //! command-line client and tests decide alike.
 
 pub mod builtin;
+pub mod codec;
+pub mod defaults;
 pub mod field;
 pub mod meta;
 pub mod object;
+pub mod prune;
 pub mod schema;
 pub mod status;
 pub mod table;
+pub mod yaml;
 
 pub use builtin::table as builtin;
 pub use field::{ErrorList, FieldError, FieldErrorType, Path};
