@@ -5,6 +5,6 @@
 pub mod kv;
 
 pub use kv::{
-    Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse, RangeRequest,
-    RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
