@@ -250,3 +250,6 @@ fn decode_identity(payload: &[u8]) -> Result<(Identity, u64), Malformed> {
     let (cluster, member) = (reader.varint()?, reader.varint()?);
     Ok((Identity { cluster, member, members: decode_members(&mut reader)? }, last_index))
 }
+
+#[cfg(test)]
+mod tests;
