@@ -9,6 +9,7 @@ pub mod defaults;
 pub mod field;
 pub mod meta;
 pub mod object;
+pub mod printer;
 pub mod prune;
 pub mod schema;
 pub mod status;

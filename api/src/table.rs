@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use crate::field::ErrorList;
 use crate::meta::{Gvk, Gvr};
-use crate::schema::Schema;
+use crate::schema::{Schema, Text};
 use crate::{Object, Status};
 
 /// One printer column (`additionalPrinterColumns`; upstream's internal printers for built-in kinds).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    pub name: String,
+    pub name: Text,
     /// OpenAPI type: `string`, `integer`, `date`, …
-    pub ty: String,
-    pub format: String,
-    pub description: String,
+    pub ty: Text,
+    pub format: Text,
+    pub description: Text,
     /// 0 is shown always, 1 only with `-o wide`.
     pub priority: i32,
     /// How the cell is computed.
@@ -26,10 +26,12 @@ pub struct Column {
 /// How a cell is computed from an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// A path of keys and indexes, as CRDs' `jsonPath`.
-    Path(String),
-    /// A function of the kind's hooks, by name.
-    Computed(&'static str),
+    Name,
+    CreatedAt,
+    /// A CRD's `jsonPath`.
+    Path(Text),
+    /// All cells come from the kind's printer, [`Hooks::cells`].
+    Computed,
 }
 
 /// One subresource of a row.
