@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::field::ErrorList;
 use crate::meta::{Gvk, Gvr};
 use crate::schema::{Schema, Text};
@@ -62,7 +64,7 @@ pub struct Hooks {
     /// Values of selectable fields besides `metadata.name` and `metadata.namespace`, in the row's order.
     pub fields: Option<fn(&Object) -> Vec<String>>,
     /// Cells of computed columns, in the columns' order. `now` is Unix seconds for ages.
-    pub cells: Option<fn(&Object, now: i64) -> Vec<serde_json::Value>>,
+    pub cells: Option<fn(&Object, now: i64) -> Vec<Value>>,
     /// Warnings for the response's `Warning` headers.
     pub warnings: Option<fn(&Object) -> Vec<String>>,
     /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).
@@ -134,6 +136,22 @@ impl Resource {
 
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Values of the row's selectable fields, in order: from the kind's hook, or by path for kinds without one (CRDs).
+    pub fn selectable_values(&self, object: &Object) -> Vec<String> {
+        let by_path = |field: &String| {
+            let path: Vec<&str> = field.split('.').collect();
+            match crate::object::at(object, &path) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+                _ => String::new(),
+            }
+        };
+        match self.hooks.fields {
+            Some(fields) => fields(object),
+            None => self.selectable.iter().map(by_path).collect(),
+        }
     }
 
     /// The storage key of an object; cluster-scoped ones have no namespace part.

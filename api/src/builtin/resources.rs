@@ -2,8 +2,8 @@
 
 use super::definitions::definition;
 use crate::meta::{Gvk, split_api_version};
-use crate::printer;
 use crate::table::{Hooks, Resource, Subresource};
+use crate::{kinds, printer};
 
 static TEXT: &str = include_str!("../../data/resources.txt");
 
@@ -16,8 +16,8 @@ fn version_of(api_version: &str) -> (&str, &str) {
 }
 
 /// The rules of a kind beyond its structure.
-fn hooks(group: &str, _version: &str, kind: &str) -> Hooks {
-    Hooks { cells: printer::printer(group, kind), ..Hooks::default() }
+fn hooks(group: &str, version: &str, kind: &str) -> Hooks {
+    Hooks { cells: printer::printer(group, kind), ..kinds::hooks(group, version, kind) }
 }
 
 fn resource(line: &str) -> Resource {
