@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod codec;
 pub mod defaults;
+pub mod discovery;
 pub mod field;
 pub mod fields;
 pub mod kinds;
@@ -15,6 +16,8 @@ pub mod names;
 pub mod object;
 pub mod printer;
 pub mod prune;
+#[cfg(test)]
+mod published;
 pub mod quantity;
 pub mod schema;
 pub mod status;

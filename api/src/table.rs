@@ -138,6 +138,11 @@ impl Resource {
         self.subresources.iter().find(|s| s.name == name)
     }
 
+    /// Whether objects of the resource are kept: reviews and bindings are only answered.
+    pub fn is_stored(&self) -> bool {
+        self.has_verb("watch")
+    }
+
     /// Values of the row's selectable fields, in order: from the kind's hook, or by path for kinds without one (CRDs).
     pub fn selectable_values(&self, object: &Object) -> Vec<String> {
         let by_path = |field: &String| {
@@ -192,6 +197,11 @@ impl Table {
 
     pub fn by_kind(&self, gvk: &Gvk) -> Option<&Arc<Resource>> {
         self.kinds.get(gvk).and_then(|gvr| self.rows.get(gvr))
+    }
+
+    /// The rows that are enabled.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.rows().filter(|row| row.enabled)
     }
 
     pub fn rows(&self) -> impl Iterator<Item = &Arc<Resource>> {
