@@ -4,11 +4,18 @@
 //! command-line client and tests decide alike.
 
 pub mod field;
+pub mod fields;
+pub mod kinds;
+pub mod labels;
 pub mod meta;
+pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod schema;
 pub mod status;
 pub mod table;
+pub mod time;
+pub mod validate;
 
 pub use field::{ErrorList, FieldError, FieldErrorType, Path};
 pub use meta::{Gvk, Gvr, NamespacedName, Uid};
