@@ -3,6 +3,7 @@
 //! No IO, no clock, no tokio. Everything here is a pure function of its arguments, so that the API server, the
 //! command-line client and tests decide alike.
 
+pub mod builtin;
 pub mod field;
 pub mod fields;
 pub mod kinds;
@@ -17,9 +18,10 @@ pub mod table;
 pub mod time;
 pub mod validate;
 
+pub use builtin::table as builtin;
 pub use field::{ErrorList, FieldError, FieldErrorType, Path};
 pub use meta::{Gvk, Gvr, NamespacedName, Uid};
-pub use schema::{Schema, SchemaSet};
+pub use schema::Schema;
 pub use status::{Reason, Status};
 pub use table::{Resource, Table};
 

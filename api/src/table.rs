@@ -102,7 +102,9 @@ pub struct Resource {
     /// Selectable fields besides `metadata.name` and `metadata.namespace`.
     pub selectable: Vec<String>,
     pub schema: Arc<Schema>,
-    /// The version whose form is stored; rows that differ from it convert (see `hooks`).
+    /// The group and version whose form is stored; rows that differ from it convert. The group is another one only for
+    /// `events.k8s.io` Events, which are stored as core ones.
+    pub storage_group: String,
     pub storage_version: String,
     /// The storage key's first part, `/registry/{prefix}/{namespace}/{name}`, as upstream lays it out.
     pub storage_prefix: String,
