@@ -3,10 +3,26 @@
 //! Everything here decides from its arguments. What it may read of the cluster it reads through [`Objects`]; the clock
 //! is an argument.
 
+pub mod authn;
 pub mod authorize;
+mod cache;
 pub mod objects;
+pub mod seal;
+pub mod token;
 pub mod user;
 
+pub use authn::Authenticator;
 pub use authorize::{Attributes, Authorizer, Chain, Decision};
 pub use objects::{Change, Objects};
+pub use seal::Transformer;
 pub use user::UserInfo;
+
+/// Compares secrets in a time that depends on their lengths alone.
+pub(crate) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|n| char::from_digit(u32::from(n), 16)).collect()
+}
