@@ -98,6 +98,12 @@ impl Cached {
         self
     }
 
+    /// The same object under other wire bytes, which differ in the resource version only.
+    pub fn at_revision(&self, wire: Bytes, revision: i64) -> Self {
+        let facts = Facts { uid: self.uid.clone(), labels: self.labels.clone(), fields: self.fields.clone() };
+        Self::new(&self.key, self.namespace_len.is_some(), revision, wire, self.layout, facts)
+    }
+
     pub fn namespace(&self) -> &str {
         self.namespace_len.map_or("", |n| &self.key[..n as usize])
     }

@@ -15,6 +15,7 @@ use super::entry::{Cached, Facts};
 use super::hints::Hints;
 use super::progress::Progress;
 use super::ring::{Change, RingEvent};
+use super::snapshot::Snapshot;
 use super::{Objects, ResourceCache};
 use crate::storage::{self, Transformer};
 
@@ -74,6 +75,13 @@ pub struct Feed {
     added: mpsc::Receiver<AddResource>,
     /// Caches with events since the last wake-up.
     touched: Vec<Arc<ResourceCache>>,
+}
+
+impl FeedError {
+    /// Whether the revision asked for is no longer in the store's history.
+    pub fn is_compacted(&self) -> bool {
+        matches!(self.source, store::Error::Compacted { .. })
+    }
 }
 
 impl Caches {
@@ -172,6 +180,28 @@ impl Caches {
             cache.reset(loaded.remove(&cache.key_prefix).unwrap_or_default(), revision);
         }
         Ok(())
+    }
+
+    /// The state of a resource at a past revision, read from the store's history.
+    pub async fn read_at(&self, cache: &ResourceCache, revision: i64) -> Result<Snapshot, FeedError> {
+        let objects = self.read(cache, revision).await?;
+        Ok(Snapshot { revision, changed: revision, objects })
+    }
+
+    async fn read(&self, cache: &ResourceCache, revision: i64) -> Result<Objects, FeedError> {
+        let mut objects = Objects::new();
+        let mut start = Bytes::copy_from_slice(cache.key_prefix.as_bytes());
+        let end = prefix_end(&cache.key_prefix);
+        loop {
+            let page = self.page(start, &end, revision).await?;
+            for cached in page.kvs.iter().filter_map(|kv| self.cached(cache, kv)) {
+                objects.insert(cached.key.clone(), Arc::new(cached));
+            }
+            match page.kvs.last() {
+                Some(last) if page.more => start = successor(&last.key),
+                _ => return Ok(objects),
+            }
+        }
     }
 
     async fn page(&self, start: Bytes, end: &str, revision: i64) -> Result<store::RangeResponse, FeedError> {
@@ -383,13 +413,7 @@ impl Feed {
                 let wire = change.head().len()..frame.len();
                 frame.extend_from_slice(b"}\n");
                 let frame = Bytes::from(frame);
-                let facts = Facts {
-                    uid: previous.uid.clone(),
-                    labels: previous.labels.clone(),
-                    fields: previous.fields.clone(),
-                };
-                let wire = frame.slice(wire);
-                let last = Cached::new(&previous.key, cache.namespaced, revision, wire, previous.layout, facts);
+                let last = previous.at_revision(frame.slice(wire), revision);
                 Some(RingEvent { revision, change, frame, object: Arc::new(last), previous: Some(previous) })
             }
         }
@@ -437,19 +461,7 @@ impl Feed {
         }
         let revision = self.caches.progress.applied();
         let cache = Arc::new(ResourceCache::new(resource.clone(), Objects::new(), revision));
-        let mut objects = Objects::new();
-        let mut start = Bytes::copy_from_slice(cache.key_prefix.as_bytes());
-        let end = prefix_end(&cache.key_prefix);
-        loop {
-            let page = self.caches.page(start, &end, revision).await?;
-            for cached in page.kvs.iter().filter_map(|kv| self.caches.cached(&cache, kv)) {
-                objects.insert(cached.key.clone(), Arc::new(cached));
-            }
-            match page.kvs.last() {
-                Some(last) if page.more => start = successor(&last.key),
-                _ => break,
-            }
-        }
+        let objects = self.caches.read(&cache, revision).await?;
         cache.reset(objects, revision);
         let mut by_prefix = (*self.caches.all()).clone();
         by_prefix.insert(resource.storage_prefix.clone(), cache.clone());
