@@ -4,6 +4,8 @@
 //! command-line client and tests decide alike.
 
 pub mod builtin;
+pub mod codec;
+pub mod defaults;
 pub mod field;
 pub mod fields;
 pub mod kinds;
@@ -11,12 +13,20 @@ pub mod labels;
 pub mod meta;
 pub mod names;
 pub mod object;
+<<<<<<< HEAD
 pub mod quantity;
 pub mod schema;
 pub mod status;
 pub mod table;
 pub mod time;
 pub mod validate;
+=======
+pub mod prune;
+pub mod schema;
+pub mod status;
+pub mod table;
+pub mod yaml;
+>>>>>>> api1
 
 pub use builtin::table as builtin;
 pub use field::{ErrorList, FieldError, FieldErrorType, Path};

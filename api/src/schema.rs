@@ -180,6 +180,17 @@ impl Fields {
         self.iter().map(|(_, schema)| schema)
     }
 
+    /// Names and defaults of the fields that have one.
+    pub fn defaults(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let (own, builtin): (&[_], &[_]) = match &self.0 {
+            Inner::Own(fields) => (fields, &[]),
+            Inner::Builtin(definition) => (&[], definition.defaulted()),
+        };
+        let fields =
+            own.iter().map(|(name, schema)| (name.as_ref(), schema)).chain(builtin.iter().map(|(n, s)| (*n, s)));
+        fields.filter_map(|(name, schema)| schema.default.as_ref().map(|default| (name, default)))
+    }
+
     pub fn len(&self) -> usize {
         self.sorted().len()
     }

@@ -1,17 +1,22 @@
 //! `cargo xtask …`: what developers run besides cargo itself.
 
+mod generate;
 mod tidy;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  tidy        check what a program can check of the house rules";
+  generate [--from DIR]   write api/data/ from the published documents of a Kubernetes version
+  tidy                    check what a program can check of the house rules";
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let done = match args.next().as_deref() {
-        Some("tidy") => tidy::run(&root()),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["generate"] => generate::write(&generate::published()),
+        ["generate", "--from", from] => generate::write(from.as_ref()),
+        ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),
     };
     match done {

@@ -23,6 +23,8 @@ pub struct Definition {
     body: &'static str,
     schema: OnceLock<Arc<Schema>>,
     fields: OnceLock<Vec<(Text, Arc<Schema>)>>,
+    /// Those fields that have a default.
+    defaulted: OnceLock<Vec<(&'static str, Arc<Schema>)>>,
 }
 
 /// Attributes of a line, as they stand there. What OpenAPI documents show comes from here.
@@ -112,6 +114,15 @@ impl Definition {
     }
 }
 
+impl Definition {
+    pub(crate) fn defaulted(&'static self) -> &'static [(&'static str, Arc<Schema>)] {
+        self.defaulted.get_or_init(|| {
+            let fields = self.fields().iter().filter(|(_, schema)| schema.default.is_some());
+            fields.map(|(name, schema)| (name.as_ref(), schema.clone())).collect()
+        })
+    }
+}
+
 /// Where each definition is in the text: its line is at the margin, its fields' lines are not.
 fn index() -> Vec<Definition> {
     let mut definitions = Vec::with_capacity(800);
@@ -123,7 +134,8 @@ fn index() -> Vec<Definition> {
         }
         let (name, line) = first.split_once(' ').unwrap_or((first, "any"));
         let body = after[..end].trim_end_matches('\n');
-        definitions.push(Definition { name, line, body, schema: OnceLock::new(), fields: OnceLock::new() });
+        let (schema, fields, defaulted) = Default::default();
+        definitions.push(Definition { name, line, body, schema, fields, defaulted });
         rest = &after[end..];
     }
     definitions
