@@ -13,20 +13,14 @@ pub mod labels;
 pub mod meta;
 pub mod names;
 pub mod object;
-<<<<<<< HEAD
+pub mod prune;
 pub mod quantity;
 pub mod schema;
 pub mod status;
 pub mod table;
 pub mod time;
 pub mod validate;
-=======
-pub mod prune;
-pub mod schema;
-pub mod status;
-pub mod table;
 pub mod yaml;
->>>>>>> api1
 
 pub use builtin::table as builtin;
 pub use field::{ErrorList, FieldError, FieldErrorType, Path};

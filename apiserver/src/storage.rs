@@ -10,15 +10,6 @@ use serde_json::Value;
 const METADATA: &[u8] = b"\"metadata\":{";
 const RESOURCE_VERSION: &[u8] = b"\"resourceVersion\":\"";
 
-/// Bytes that cannot be an object.
-#[derive(Debug, thiserror::Error)]
-#[error("stored object under {key:?} is unreadable: {source}")]
-pub struct Unreadable {
-    pub key: String,
-    #[source]
-    pub source: serde_json::Error,
-}
-
 /// The stored form. `resourceVersion` and `selfLink` are left out; they are not part of what is stored.
 pub fn encode(object: &Object) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
@@ -133,19 +124,6 @@ pub fn with_revision(out: &mut Vec<u8>, wire: &[u8], metadata: usize, revision: 
 pub fn decode(bytes: &[u8]) -> Result<Object, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
-
-/// Seals values before they reach the store and opens them when they come back (Secrets, encrypted at rest).
-///
-/// `context` is the storage key; it is authenticated so that a sealed value cannot be moved under another key.
-pub trait Transformer: Send + Sync {
-    fn seal(&self, plain: &[u8], context: &[u8]) -> Result<Vec<u8>, TransformError>;
-    fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, TransformError>;
-}
-
-/// Why a value could not be sealed or opened.
-#[derive(Debug, thiserror::Error)]
-#[error("encryption at rest: {0}")]
-pub struct TransformError(pub String);
 
 #[cfg(test)]
 mod tests {

@@ -38,6 +38,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Nothing to select by: for entries that are answered and not kept.
+    pub fn none() -> Self {
+        Self { uid: "".into(), labels: Box::default(), fields: Box::default() }
+    }
+
     /// Reads uid, labels and selectable fields of a decoded object.
     pub fn of(resource: &Resource, object: &Object) -> Self {
         let metadata = api::object::metadata(object);

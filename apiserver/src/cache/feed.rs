@@ -17,7 +17,10 @@ use super::progress::Progress;
 use super::ring::{Change, RingEvent};
 use super::snapshot::Snapshot;
 use super::{Objects, ResourceCache};
-use crate::storage::{self, Transformer};
+use apiserver_auth::Transformer;
+use apiserver_auth::seal::SealError;
+
+use crate::storage;
 
 const ROOT: &str = "/registry/";
 const ROOT_END: &str = "/registry0";
@@ -44,6 +47,9 @@ fn failed(operation: &'static str) -> impl FnOnce(store::Error) -> FeedError {
     move |source| FeedError { operation, source }
 }
 
+/// The transformer of a storage prefix, if its objects have one.
+pub type TransformerFor = Arc<dyn Fn(&str) -> Option<Arc<dyn Transformer>> + Send + Sync>;
+
 /// Told of each change when the caches have taken it in.
 pub trait Observer: Send + Sync {
     /// Whether changes of this resource are wanted; others are not decoded for it.
@@ -55,7 +61,7 @@ pub trait Observer: Send + Sync {
 /// The caches of all resources, by storage prefix.
 pub struct Caches {
     kv: Arc<dyn Kv>,
-    transformer: Arc<dyn Fn(&str) -> Option<Arc<dyn Transformer>> + Send + Sync>,
+    transformer: TransformerFor,
     by_prefix: ArcSwap<HashMap<String, Arc<ResourceCache>>>,
     pub progress: Progress,
     pub hints: Hints,
@@ -89,7 +95,7 @@ impl Caches {
     pub async fn open(
         kv: Arc<dyn Kv>,
         resources: impl Iterator<Item = Arc<Resource>>,
-        transformer: Arc<dyn Fn(&str) -> Option<Arc<dyn Transformer>> + Send + Sync>,
+        transformer: TransformerFor,
         observers: Vec<Arc<dyn Observer>>,
     ) -> Result<(Arc<Self>, Feed), FeedError> {
         let (add, added) = mpsc::channel(16);
@@ -242,17 +248,17 @@ impl Caches {
     }
 
     /// The plain bytes of a stored value.
-    pub fn open_value(&self, storage_prefix: &str, key: &[u8], value: &Bytes) -> Result<Bytes, storage::TransformError> {
+    pub fn open_value(&self, storage_prefix: &str, key: &[u8], value: &Bytes) -> Result<Bytes, SealError> {
         match (self.transformer)(storage_prefix) {
-            Some(transformer) => transformer.open(value, key).map(Bytes::from),
+            Some(transformer) => transformer.open(key, value).map(Bytes::from),
             None => Ok(value.clone()),
         }
     }
 
     /// The value to store for plain bytes.
-    pub fn seal_value(&self, storage_prefix: &str, key: &[u8], plain: Bytes) -> Result<Bytes, storage::TransformError> {
+    pub fn seal_value(&self, storage_prefix: &str, key: &[u8], plain: Bytes) -> Result<Bytes, SealError> {
         match (self.transformer)(storage_prefix) {
-            Some(transformer) => transformer.seal(&plain, key).map(Bytes::from),
+            Some(transformer) => transformer.seal(key, &plain).map(Bytes::from),
             None => Ok(plain),
         }
     }

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use entry::{Cached, Facts};
 pub use feed::Caches;
-pub use ring::{Change, FellOut, Ring, RingEvent};
+pub use ring::{Change, Ring, RingEvent};
 pub use snapshot::Snapshot;
 pub use view::View;
 
@@ -177,8 +177,13 @@ impl ResourceCache {
         true
     }
 
+    /// Wakes every watcher so that it sees the server stop.
+    pub(crate) fn wake_for_stop(&self) {
+        self.wake();
+    }
+
     /// Wakes every watcher that waits.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         let waiting = {
             let mut wakers = self.wakers.lock();
             self.epoch.fetch_add(1, Ordering::AcqRel);

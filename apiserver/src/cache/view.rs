@@ -68,6 +68,11 @@ impl View {
         self.fields.iter().find(|t| t.equal && matches!(t.field, Field::Name)).map(|t| &*t.value)
     }
 
+    /// Narrows the view to one name (a watch of a single object).
+    pub fn only(&mut self, name: &str) {
+        self.fields.push(Term { field: Field::Name, value: name.to_owned(), equal: true });
+    }
+
     /// Whether labels or fields are selected by.
     pub fn selects(&self) -> bool {
         !self.labels.is_empty() || !self.fields.is_empty()

@@ -7,5 +7,5 @@ pub mod params;
 pub mod response;
 pub mod route;
 
-pub use body::{Body, BoxError, ReqBody};
+pub use body::{Body, BoxError};
 pub use response::Response;

@@ -11,8 +11,9 @@ pub mod delete;
 pub mod entry;
 pub mod get;
 pub mod list;
+pub mod managed;
 pub mod options;
-pub mod patch;
+
 pub mod prepare;
 pub mod render;
 pub mod table;

@@ -72,7 +72,10 @@ impl DeleteOptions {
         use crate::http::negotiate::{Format, body_format};
         let value = match body_format(call.headers)? {
             Format::Json => serde_json::from_slice(body).map_err(|e| unreadable(&e)),
-            Format::Yaml => api::codec::yaml_to_value(body),
+            Format::Yaml => match api::yaml::parse(body) {
+                Ok(document) => Ok(document.value),
+                Err(error) => Err(Status::bad_request(format!("the body of the request is no DeleteOptions: {error}"))),
+            },
         }?;
         serde_json::from_value(value).map_err(|e| unreadable(&e))
     }

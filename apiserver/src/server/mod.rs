@@ -39,6 +39,10 @@ pub struct Shared {
     pub leases: crate::leases::Leases,
     /// Cancelled when the server stops: watches end, new requests are refused.
     pub stopping: CancellationToken,
+    /// Who a request without credentials is.
+    pub anonymous: Arc<apiserver_auth::UserInfo>,
+    /// Discovery documents of the current rows.
+    pub discovery: crate::nonresource::Documents,
 }
 
 impl Shared {
