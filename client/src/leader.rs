@@ -37,10 +37,10 @@ struct Candidate {
     observed: Option<Observed>,
 }
 
-/// Waits until this candidate leads, then runs `work` with a token that is cancelled when the lead is lost or `stop` is.
+/// Waits until this candidate leads, then runs `work` with a token that is cancelled with the lead or with `stop`.
 ///
-/// Returns `true` when `work` ended by `stop` or of itself, `false` when the lead was lost: the process should end then,
-/// or stand again. The lease is given back at the end, so that the next candidate need not wait.
+/// Returns `true` when `work` ended by `stop` or of itself, `false` when the lead was lost: the process should end
+/// then, or stand again. The lease is given back at the end, so that the next candidate need not wait.
 pub async fn run<F, R>(client: Client, election: Election, stop: CancellationToken, work: F) -> bool
 where
     F: FnOnce(CancellationToken) -> R,

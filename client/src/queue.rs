@@ -151,7 +151,7 @@ impl<T: Clone + Eq + Hash + Send + 'static> WorkQueue<T> {
     }
 }
 
-/// Runs `workers` workers over a queue until it is closed: failed keys come back with back-off, and the error is logged.
+/// Runs `workers` workers over a queue until it is closed: failed keys come back with back-off, their error is logged.
 pub async fn run<T, F, R>(queue: WorkQueue<T>, workers: usize, name: &'static str, work: F)
 where
     T: Clone + Eq + Hash + Send + std::fmt::Debug + 'static,

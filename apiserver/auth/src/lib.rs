@@ -7,13 +7,18 @@ pub mod authn;
 pub mod authorize;
 mod cache;
 pub mod objects;
+pub mod policy;
+pub mod rbac;
 pub mod seal;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod token;
 pub mod user;
 
 pub use authn::Authenticator;
 pub use authorize::{Attributes, Authorizer, Chain, Decision};
 pub use objects::{Change, Objects};
+pub use rbac::Rbac;
 pub use seal::Transformer;
 pub use user::UserInfo;
 

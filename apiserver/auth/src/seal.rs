@@ -101,7 +101,7 @@ impl Transformer for AesGcm {
     fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let Some(rest) = sealed.strip_prefix(PREFIX) else { return Ok(sealed.to_vec()) };
         let (id, rest) = rest.split_at_checked(ID_LEN + 1).ok_or(SealError::Damaged)?;
-        let id = String::from_utf8_lossy(&id[..ID_LEN]);
+        let id = String::from_utf8_lossy(id.strip_suffix(b":").ok_or(SealError::Damaged)?);
         let used = self.keys.iter().find(|k| k.id == id).ok_or_else(|| SealError::UnknownKey(id.into_owned()))?;
         let (nonce, cipher) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Damaged)?;
