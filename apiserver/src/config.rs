@@ -1,50 +1,58 @@
 //! How a server is started.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use api::Table;
-use apiserver_admission::Chain;
-use apiserver_auth::{Authenticator, Authorizer, Transformer};
+use apiserver_auth::pki::Pki;
 
-use rustls::server::danger::ClientCertVerifier;
-
-use crate::cache::feed::Observer;
-
-/// The TLS certificate that the server shows, and its key, in PEM.
-#[derive(Clone)]
-pub struct ServingCertificate {
-    pub chain: Vec<u8>,
-    pub key: Vec<u8>,
+/// A range of addresses, `10.96.0.0/12`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub first: Ipv4Addr,
+    pub prefix: u8,
 }
 
 /// Everything that a server is made of besides the store.
-#[derive(Clone)]
 pub struct Config {
     /// The resource table; CRDs append to it at run time.
     pub table: Table,
-    pub authenticator: Arc<Authenticator>,
-    /// How TLS asks for client certificates (`ClientCertificates::tls_verifier`).
-    pub client_verifier: Arc<dyn ClientCertVerifier>,
-    pub authorizer: Arc<dyn Authorizer>,
-    pub admission: Arc<Chain>,
-    /// Told of changes when the caches have taken them in (the Node authorizer's graph).
-    pub observers: Vec<Arc<dyn Observer>>,
-    /// Encrypts Secrets at rest.
-    pub transformer: Option<Arc<dyn Transformer>>,
-    pub serving: ServingCertificate,
-    /// Shown to kubelets when requests are forwarded to them.
-    pub kubelet_client: Option<ServingCertificate>,
-    /// CA that kubelets' serving certificates are checked against, in PEM.
-    pub kubelet_ca: Vec<u8>,
-    /// Where clients reach this server, `https://IP:PORT`.
-    pub advertise: (IpAddr, u16),
-    /// First address and prefix length of the Service network.
-    pub service_network: (IpAddr, u8),
+    /// Authorities, certificates and keys.
+    pub pki: Pki,
+    pub settings: Settings,
+}
+
+/// Addresses and limits.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients reach this server; the `kubernetes` Service leads there.
+    pub advertise: SocketAddr,
+    pub service_network: Network,
     /// First and last node port.
     pub node_ports: (u16, u16),
-    /// Open connections at most; more wait.
+    /// Open connections at most; more wait to be accepted.
     pub max_connections: usize,
-    /// Objects to create when they are not there, in order: namespaces, the default policy, priority classes.
-    pub bootstrap: Vec<api::Object>,
+}
+
+impl Config {
+    /// The built-in table and the default networks.
+    pub fn new(pki: Pki, advertise: SocketAddr) -> Self {
+        Self { table: api::builtin(), pki, settings: Settings::new(advertise) }
+    }
+}
+
+impl Settings {
+    /// The default networks and limits.
+    pub fn new(advertise: SocketAddr) -> Self {
+        Self {
+            advertise,
+            service_network: Network { first: Ipv4Addr::new(10, 96, 0, 0), prefix: 12 },
+            node_ports: (30000, 32767),
+            max_connections: 8192,
+        }
+    }
+
+    /// The address of the `kubernetes` Service: the first of the Service network.
+    pub fn kubernetes_service(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(u32::from(self.service_network.first) + 1))
+    }
 }

@@ -20,7 +20,6 @@ mod storage;
 mod subresources;
 mod yaml;
 
-pub use cache::feed::Observer;
-pub use config::{Config, ServingCertificate};
+pub use config::{Config, Network, Settings};
 pub use http::Body;
 pub use server::{InProcess, Server, StartError};

@@ -283,7 +283,7 @@ impl Caches {
         let resource = cache.resource();
         let key = std::str::from_utf8(&kv.key).map_err(|e| e.to_string())?;
         let relative = &key[cache.key_prefix.len()..];
-        let hint = self.hints.take(&kv.value);
+        let hint = self.hints.take(&kv.key, &kv.value);
         let plain =
             self.open_value(&resource.storage_prefix, &kv.key, &kv.value).map_err(|e| e.to_string())?;
         let head = change.map_or(&b""[..], Change::head);

@@ -19,7 +19,7 @@ use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
 
 pub use entry::{Cached, Facts};
-pub use feed::Caches;
+pub use feed::{Caches, Observer};
 pub use ring::{Change, Ring, RingEvent};
 pub use snapshot::Snapshot;
 pub use view::View;

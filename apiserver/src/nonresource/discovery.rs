@@ -23,9 +23,9 @@ pub fn handle(server: &Shared, parts: &Parts) -> Option<Result<Response, Status>
     let mut segments = path.split('/');
     let value = match (segments.next()?, segments.next(), segments.next(), segments.next()) {
         ("api", None, None, None) => {
-            let (ip, port) = server.config.advertise;
+            let address = server.settings.advertise;
             json!({"kind": "APIVersions", "versions": ["v1"],
-                "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": format!("{ip}:{port}")}]})
+                "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
         }
         ("api", Some(version), None, None) => resources(&rows, "", version)?,
         ("apis", None, None, None) => groups(&rows),

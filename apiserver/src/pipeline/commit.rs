@@ -50,7 +50,7 @@ impl Prepared {
         let key = Bytes::from(row.storage_key(&namespace, &name));
         let plain = Bytes::from(storage::encode(&object));
         let value = server.caches.seal_value(&row.storage.storage_prefix, &key, plain.clone()).map_err(sealing)?;
-        server.caches.hints.put(&value, Arc::new(object));
+        server.caches.hints.put(&key, &value, Arc::new(object));
         Ok(Self { key, short: row.key(&namespace, &name), plain, value })
     }
 
@@ -68,7 +68,7 @@ impl Prepared {
 
     /// The entry of a dry run: as it would have been stored, at the revision that it had.
     pub fn dry(self, server: &Shared, row: &Row, revision: i64) -> Result<Arc<Cached>, Status> {
-        server.caches.hints.take(&self.value);
+        server.caches.hints.take(&self.key, &self.value);
         self.entry(row, revision)
     }
 }
@@ -119,11 +119,11 @@ pub async fn put_with(
     match answer {
         Ok(done) if done.succeeded => committed(server, row, &prepared, done.revision).await.map(Some),
         Ok(_) => {
-            server.caches.hints.take(&prepared.value);
+            server.caches.hints.take(&prepared.key, &prepared.value);
             Ok(None)
         }
         Err(error) => {
-            server.caches.hints.take(&prepared.value);
+            server.caches.hints.take(&prepared.key, &prepared.value);
             Err(unavailable(error))
         }
     }

@@ -97,7 +97,7 @@ fn authenticate(server: &Arc<Shared>, parts: &Parts, peer: &Peer) -> Result<Arc<
         Peer::Connection { certificates } => {
             let bearer = bearer(parts);
             let now = jiff::Timestamp::now();
-            let found = server.config.authenticator.authenticate(certificates, bearer, now, &**server)?;
+            let found = server.access.authenticator.authenticate(certificates, bearer, now, &**server)?;
             found.unwrap_or_else(|| server.anonymous.clone())
         }
     };
@@ -107,7 +107,7 @@ fn authenticate(server: &Arc<Shared>, parts: &Parts, peer: &Peer) -> Result<Arc<
     let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     match Wanted::from_headers(headers)? {
         None => Ok(user),
-        Some(wanted) => impersonate(&user, &wanted, &*server.config.authorizer, &**server).map(Arc::new),
+        Some(wanted) => impersonate(&user, &wanted, &*server.access.authorizer, &**server).map(Arc::new),
     }
 }
 
@@ -129,7 +129,7 @@ fn authorize_path(server: &Arc<Shared>, parts: &Parts, user: &UserInfo) -> Resul
         _ => "options",
     };
     let attributes = Attributes::path(user, verb, parts.uri.path());
-    check(&*server.config.authorizer, &attributes, &**server).map(drop)
+    check(&*server.access.authorizer, &attributes, &**server).map(drop)
 }
 
 /// A request for a resource: authorized, then handed to its verb.
@@ -200,7 +200,7 @@ fn authorize(
         field_selector: selected,
         ..Attributes::resource(user, verb, target.group, target.resource)
     };
-    check(&*server.config.authorizer, &attributes, &**server).map(drop)
+    check(&*server.access.authorizer, &attributes, &**server).map(drop)
 }
 
 /// Namespaced objects are reached through their namespace, others without one.

@@ -8,7 +8,7 @@ use super::Call;
 
 /// Runs an object through mutating admission.
 pub fn admit(call: &Call<'_>, operation: Operation, new: Object, old: Option<&Object>, options: &Object) -> Result<Object, Status> {
-    let admission = &call.server.config.admission;
+    let admission = &call.server.access.admission;
     if !admission.handles(operation, &call.row.gvr, call.subresource) {
         return Ok(new);
     }
@@ -20,7 +20,7 @@ pub fn admit(call: &Call<'_>, operation: Operation, new: Object, old: Option<&Ob
 
 /// Runs an object through validating admission, and hands it back.
 pub fn admit_final(call: &Call<'_>, operation: Operation, new: Object, old: Option<&Object>, options: &Object) -> Result<Object, Status> {
-    let admission = &call.server.config.admission;
+    let admission = &call.server.access.admission;
     if !admission.handles(operation, &call.row.gvr, call.subresource) {
         return Ok(new);
     }
@@ -32,7 +32,7 @@ pub fn admit_final(call: &Call<'_>, operation: Operation, new: Object, old: Opti
 
 /// Asks admission about a delete or connect, which have no new object.
 pub fn admit_without_object(call: &Call<'_>, operation: Operation, old: Option<&Object>, options: &Object) -> Result<(), Status> {
-    let admission = &call.server.config.admission;
+    let admission = &call.server.access.admission;
     if !admission.handles(operation, &call.row.gvr, call.subresource) {
         return Ok(());
     }

@@ -24,8 +24,8 @@ impl Server {
     /// # Errors
     /// The serving certificate cannot be used.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
-        let tls = TlsAcceptor::from(super::tls::server_config(&self.shared.config.serving, self.shared.config.client_verifier.clone())?);
-        let permits = Arc::new(Semaphore::new(self.shared.config.max_connections));
+        let tls = TlsAcceptor::from(super::tls::server_config(&self.shared.certificates.serving, self.shared.access.client_verifier.clone())?);
+        let permits = Arc::new(Semaphore::new(self.shared.settings.max_connections));
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {

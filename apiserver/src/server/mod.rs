@@ -1,5 +1,6 @@
 //! The server: what requests share, its start, and the ways into it.
 
+pub mod access;
 pub mod connection;
 pub mod in_process;
 pub mod listener;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Reason, Status};
+use apiserver_auth::pki::Pair;
 use arc_swap::ArcSwap;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Caches;
-use crate::config::Config;
+use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::rows::Rows;
 
@@ -29,9 +31,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a writer waits for its own write to be in the caches before it is answered all the same.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the server shows others, and whom it trusts.
+pub struct Certificates {
+    pub serving: Pair,
+    pub kubelet_client: Pair,
+    /// The cluster's CA, in PEM.
+    pub authority: String,
+}
+
 /// What every request has at hand.
 pub struct Shared {
-    pub config: Config,
+    pub settings: Settings,
+    /// The certificate that clients see, and the one that kubelets see.
+    pub certificates: Certificates,
+    pub access: access::Access,
     pub kv: Arc<dyn Kv>,
     pub caches: Arc<Caches>,
     pub rows: ArcSwap<Rows>,

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Object, Reason};
-use apiserver_auth::UserInfo;
+use apiserver_auth::{Transformer, UserInfo};
 use arc_swap::ArcSwap;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
 
-use super::{Server, Shared};
+use super::access::{Access, Indexes};
+use super::{Certificates, Server, Shared};
 use crate::cache::Caches;
 use crate::cache::feed::{FeedError, TransformerFor};
 use crate::config::Config;
@@ -27,6 +27,8 @@ const WARM: Duration = Duration::from_secs(60);
 pub enum StartError {
     #[error(transparent)]
     Feed(#[from] FeedError),
+    #[error("start API server: {0}")]
+    Certificates(#[from] apiserver_auth::authn::x509::CertificateError),
     #[error("start API server: read the store's revision: {0}")]
     Store(#[from] store::Error),
     #[error("start API server: the caches did not reach the store's revision {0}")]
@@ -38,18 +40,23 @@ pub enum StartError {
 impl Server {
     /// Fills the caches and creates what every cluster has. Requests are answered from then on.
     pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
-        let table = Arc::new(config.table.clone());
-        let transformer: TransformerFor = match config.transformer.clone() {
-            None => Arc::new(|_: &str| None),
-            Some(transformer) => {
-                Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| transformer.clone()))
-            }
+        let Config { table, pki, settings } = config;
+        let table = Arc::new(table);
+        let certificates = Certificates {
+            authority: pki.ca.pem(),
+            serving: pki.serving,
+            kubelet_client: pki.kubelet_client,
         };
+        let seal: Arc<dyn Transformer> = Arc::new(pki.seal);
+        let transformer: TransformerFor =
+            Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
+        let indexes = Arc::new(Indexes::default());
         let storage = rows::storage_rows(&table).into_iter();
-        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, config.observers.clone()).await?;
-        tokio::spawn(feed.run());
+        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, vec![indexes.clone()]).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
+        let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
+        tokio::spawn(feed.run());
         let shared = Arc::new(Shared {
             leases: Leases::new(kv.clone(), ttl),
             rows: ArcSwap::from_pointee(rows),
@@ -57,7 +64,9 @@ impl Server {
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
             discovery: crate::nonresource::Documents::default(),
-            config,
+            access,
+            settings,
+            certificates,
             kv,
             caches,
         });
@@ -71,19 +80,6 @@ impl Server {
     }
 
     async fn bootstrap(&self) -> Result<(), StartError> {
-        for object in &self.shared.config.bootstrap {
-            self.ensure(object.clone()).await?;
-        }
-        Ok(())
-    }
-
-    /// Creates an object unless it is there.
-    async fn ensure(&self, object: Object) -> Result<(), StartError> {
-        let what = format!("{} {}", api::object::str_at(&object, &["kind"]), api::object::name(&object));
-        match crate::bootstrap::create(&self.shared, object).await {
-            Ok(()) => Ok(()),
-            Err(status) if status.is(Reason::AlreadyExists) => Ok(()),
-            Err(status) => Err(StartError::Bootstrap { what, status }),
-        }
+        crate::bootstrap::run(&self.shared).await.map_err(|(what, status)| StartError::Bootstrap { what, status })
     }
 }

@@ -7,7 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::ServingCertificate;
+use apiserver_auth::pki::Pair;
 
 /// The serving certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,14 +19,14 @@ pub enum TlsError {
 }
 
 /// Certificates and key of PEM texts.
-pub fn parse(certificate: &ServingCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain = CertificateDer::pem_slice_iter(&certificate.chain).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(&certificate.key)?;
+pub fn parse(certificate: &Pair) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain = CertificateDer::pem_slice_iter(certificate.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())?;
     Ok((chain, key))
 }
 
 /// The listener's TLS: HTTP/2 and 1.1, client certificates asked for but judged later, by authentication.
-pub fn server_config(serving: &ServingCertificate, clients: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(serving: &Pair, clients: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = parse(serving)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
