@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod codec;
 pub mod defaults;
+pub mod discovery;
 pub mod field;
 pub mod fields;
 pub mod kinds;
@@ -13,7 +14,10 @@ pub mod labels;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod printer;
 pub mod prune;
+#[cfg(test)]
+mod published;
 pub mod quantity;
 pub mod schema;
 pub mod status;

@@ -3,6 +3,7 @@
 use super::definitions::definition;
 use crate::meta::{Gvk, split_api_version};
 use crate::table::{Hooks, Resource, Subresource};
+use crate::{kinds, printer};
 
 static TEXT: &str = include_str!("../../data/resources.txt");
 
@@ -15,8 +16,8 @@ fn version_of(api_version: &str) -> (&str, &str) {
 }
 
 /// The rules of a kind beyond its structure.
-fn hooks(_group: &str, _version: &str, _kind: &str) -> Hooks {
-    Hooks::default()
+fn hooks(group: &str, version: &str, kind: &str) -> Hooks {
+    Hooks { cells: printer::printer(group, kind), ..kinds::hooks(group, version, kind) }
 }
 
 fn resource(line: &str) -> Resource {
@@ -37,7 +38,7 @@ fn resource(line: &str) -> Resource {
         categories: Vec::new(),
         verbs: Vec::new(),
         subresources: Vec::new(),
-        columns: Vec::new(),
+        columns: printer::columns_of_kind(group, kind).unwrap_or_else(printer::default_columns),
         selectable: Vec::new(),
         schema: Default::default(),
         storage_group: group.to_owned(),

@@ -1,3 +1,4 @@
+//! The generated data holds together.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
@@ -62,5 +63,13 @@ fn kinds_that_are_no_resource_have_schemas() {
         ("", "v1", "DeleteOptions"),
     ] {
         assert!(schema_of_kind(&Gvk::new(gvk.0, gvk.1, gvk.2)).is_some(), "{gvk:?}");
+    }
+}
+
+#[test]
+fn selectable_fields_have_values() {
+    for row in table().rows() {
+        let values = row.selectable_values(&crate::Object::new());
+        assert_eq!(values.len(), row.selectable.len(), "{}", row.gvk());
     }
 }

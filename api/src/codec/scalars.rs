@@ -1,13 +1,15 @@
 //! Texts with a form: base64, times, quantities; and the names that Go gives to types, which stand in messages.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::quantity::{Quantity, QuantityError};
 use crate::schema::{Schema, Type};
+use crate::time::{rfc3339, rfc3339_micro};
 
-/// What `resource.Quantity` answers to anything that is none.
-pub(super) const BAD_QUANTITY: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+/// What `resource.Quantity` answers to a value of another type.
+pub(super) fn bad_quantity() -> String {
+    QuantityError::Format.to_string()
+}
 
 /// `IntOrString`; the other definition of this type is `Quantity`.
 pub(super) fn is_int_or_string(schema: &Schema) -> bool {
@@ -78,67 +80,16 @@ pub(super) fn base64(text: &str) -> Result<Option<String>, String> {
 /// microseconds for `MicroTime`.
 pub(super) fn time(text: &str, definition: &str) -> Result<Option<String>, String> {
     let is_micro = definition.ends_with(".MicroTime");
-    let digits =
-        |from: usize, to: usize| text.as_bytes().get(from..to).is_some_and(|d| d.iter().all(u8::is_ascii_digit));
-    let parsed: Result<Timestamp, _> = text.parse();
-    let Ok(time) = parsed else { return Err(bad_time(text, is_micro)) };
-    let is_written_so = match text.len() {
-        20 => !is_micro && digits(17, 19) && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T'),
-        27 => is_micro && digits(20, 26) && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T'),
-        _ => false,
-    };
+    let micros = crate::time::parse_micro(text)?;
+    let is_written_so = text.len() == if is_micro { 27 } else { 20 } && text.ends_with('Z');
     if is_written_so {
         return Ok(None);
     }
-    let form = if is_micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
-    Ok(Some(time.strftime(form).to_string()))
-}
-
-/// Go's message about a text that is no time: what it could not read as which part of its layout.
-fn bad_time(text: &str, is_micro: bool) -> String {
-    const PARTS: [(&str, usize); 11] = [
-        ("2006", 4),
-        ("-", 1),
-        ("01", 2),
-        ("-", 1),
-        ("02", 2),
-        ("T", 1),
-        ("15", 2),
-        (":", 1),
-        ("04", 2),
-        (":", 1),
-        ("05", 2),
-    ];
-    let layout = if is_micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
-    let mut rest = text;
-    for (part, width) in PARTS {
-        let reads = match (rest.get(..width), part.starts_with(|c: char| c.is_ascii_digit())) {
-            (Some(found), true) => found.bytes().all(|b| b.is_ascii_digit()),
-            (found, false) => found == Some(part),
-            (None, _) => false,
-        };
-        if !reads {
-            return format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}");
-        }
-        rest = &rest[width..];
-    }
-    format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as \"Z07:00\"")
+    let written = if is_micro { rfc3339_micro(micros) } else { rfc3339(micros.div_euclid(1_000_000)) };
+    Ok(Some(written))
 }
 
 /// The canonical form of a quantity.
 pub(super) fn quantity(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let number = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let digits = number.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-    let suffix = &number[digits..];
-    let exponent = |s: &str| {
-        let digits = s.strip_prefix(['+', '-']).unwrap_or(s);
-        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-    };
-    let is_suffix = matches!(
-        suffix,
-        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
-    ) || suffix.strip_prefix(['e', 'E']).is_some_and(exponent);
-    let is_number = number[..digits].bytes().any(|b| b.is_ascii_digit()) && number[..digits].matches('.').count() < 2;
-    if is_number && is_suffix { Ok(text.to_owned()) } else { Err(BAD_QUANTITY.to_owned()) }
+    Quantity::parse(text.trim()).map(|quantity| quantity.to_string()).map_err(|error| error.to_string())
 }

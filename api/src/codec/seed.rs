@@ -154,7 +154,7 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
         match self.schema.ty {
             Type::Boolean => Ok(Some(Value::Bool(value))),
             Type::IntOrString if !scalars::is_int_or_string(self.schema) => {
-                Err(self.context.fail(scalars::BAD_QUANTITY.to_owned()))
+                Err(self.context.fail(scalars::bad_quantity()))
             }
             _ => Err(self.context.wrong_type("bool", self.schema)),
         }
@@ -206,7 +206,7 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
             (Type::Object, Some(values)) if self.schema.properties.is_empty() => self.context.map(values, from),
             (Type::Object, _) => self.context.fields(self.schema, from),
             (Type::IntOrString, _) if !scalars::is_int_or_string(self.schema) => {
-                Err(self.context.fail(scalars::BAD_QUANTITY.to_owned()))
+                Err(self.context.fail(scalars::bad_quantity()))
             }
             _ => Err(self.context.wrong_type("object", self.schema)),
         }

@@ -1,3 +1,4 @@
+//! Bodies good and bad, with the messages that upstream's server gives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -107,7 +108,11 @@ fn values_of_wrong_types_are_refused_with_upstreams_words() {
             r#"{"spec":{"containers":[{"env":[{"value":1}]}]}}"#,
             "json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string",
         ),
-        ("Pod", r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#, scalars::BAD_QUANTITY),
+        (
+            "Pod",
+            r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
         (
             "Pod",
             r#"{"spec":{"containers":{}}}"#,
@@ -182,12 +187,12 @@ fn unknown_and_duplicate_fields_are_ignored_warned_about_or_refused() {
 #[test]
 fn what_is_not_set_is_not_kept_and_values_become_canonical() {
     let body = r#"{"metadata":{"name":"a","labels":{},"creationTimestamp":null,"deletionTimestamp":"2020-01-01T02:00:00.5+02:00"},
-        "spec":{"containers":[{"name":"a","args":[],"env":null}],"volumes":[{"name":"v","emptyDir":{}}],"nodeSelector":{"a":null}}}"#;
+        "spec":{"containers":[{"name":"a","args":[],"env":null,"resources":{"limits":{"cpu":1.5,"memory":"1024Mi"}}}],"volumes":[{"name":"v","emptyDir":{}}],"nodeSelector":{"a":null}}}"#;
     let pod = run("Pod", body, FieldValidation::Strict).unwrap().object;
     let expected = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "a", "deletionTimestamp": "2020-01-01T00:00:00Z"},
-        "spec": {"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"a": ""}},
+        "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}], "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"a": ""}},
     });
     assert_eq!(Value::Object(pod), expected);
 }

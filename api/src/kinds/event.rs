@@ -8,11 +8,21 @@ use crate::Object;
 use crate::table::Hooks;
 
 pub fn core_hooks() -> Hooks {
-    Hooks { default: Some(default_core), prepare: Some(prepare::nothing), fields: Some(core_fields), ..Hooks::default() }
+    Hooks {
+        default: Some(default_core),
+        prepare: Some(prepare::nothing),
+        fields: Some(core_fields),
+        ..Hooks::default()
+    }
 }
 
 pub fn events_hooks() -> Hooks {
-    Hooks { default: Some(default_events), prepare: Some(prepare::nothing), fields: Some(events_fields), ..Hooks::default() }
+    Hooks {
+        default: Some(default_events),
+        prepare: Some(prepare::nothing),
+        fields: Some(events_fields),
+        ..Hooks::default()
+    }
 }
 
 /// Upstream writes these fields always.

@@ -86,7 +86,10 @@ fn default_budget(budget: &mut Object) {
 }
 
 fn prepare_budget(new: &mut Object, old: Option<&Object>, subresource: &str) {
-    prepare::counted(new, old, subresource, || {
-        json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
-    });
+    prepare::counted(
+        new,
+        old,
+        subresource,
+        || json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}),
+    );
 }

@@ -1,3 +1,4 @@
+//! The cases where YAML 1.1 differs from what one expects, and kubectl's form of writing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
