@@ -52,6 +52,10 @@ impl Writer {
         self.buffer.extend_from_slice(value);
     }
 
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub fn finish(self) -> Vec<u8> {
         self.buffer
     }

@@ -114,8 +114,8 @@ impl Drop for Abandon {
 
 /// What goes on beside the engine's thread: see [`crate::keeper`].
 pub trait Beside: Send {
-    /// After each turn that changed something. Returns when it wants to be called again without a change.
-    fn after_turn(&mut self, engine: &Engine, state: Option<&Arc<State>>, now: Instant) -> Option<Instant>;
+    /// After each turn. Returns when it wants to be called again without a change.
+    fn after_turn(&mut self, engine: &Engine, changed: bool, now: Instant) -> Option<Instant>;
     /// The engine is closed; this is its last state.
     fn finish(&mut self, state: Arc<State>);
 }
@@ -177,7 +177,7 @@ impl Driver {
                 break;
             }
             let now = Instant::now();
-            let beside = self.beside.after_turn(&self.engine, turn.state.as_ref(), now);
+            let beside = self.beside.after_turn(&self.engine, turn.state.is_some(), now);
             more = turn.more;
             let engine = turn.wake.map(|at| self.started + Duration::from_millis(at));
             wake = engine.into_iter().chain(beside).min();

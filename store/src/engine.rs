@@ -26,8 +26,8 @@ pub enum Input {
     Propose(Bytes),
     KeepAlive(i64),
     LeaseLeft(i64),
-    /// A snapshot with everything up to this entry is durable.
-    SnapshotTaken(u64),
+    /// A save is done; with a snapshot, the log is not needed up to this entry.
+    Saved { released: Option<u64> },
     /// [`Log::wants_next`]'s file is there.
     NextIsPrepared,
     Receive(Box<Message>),
@@ -161,8 +161,8 @@ impl Engine {
                 None => self.core.keep_alive(lease).map(Output::Ttl),
             },
             Input::LeaseLeft(lease) => Ok(Output::Ttl(self.core.lease_left(lease).unwrap_or(-1))),
-            Input::SnapshotTaken(index) => {
-                if let Err(error) = self.log.release(index) {
+            Input::Saved { released } => {
+                if let Some(Err(error)) = released.map(|index| self.log.release(index)) {
                     tracing::warn!(%error, "log: old segments stay for now");
                 }
                 Ok(Output::Done)

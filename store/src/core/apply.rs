@@ -208,3 +208,6 @@ impl Writer<'_> {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

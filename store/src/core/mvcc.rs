@@ -280,3 +280,6 @@ impl Mvcc {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

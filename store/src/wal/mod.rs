@@ -16,6 +16,7 @@ use self::record::Kind;
 use self::segment::{Active, Header};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::disk::{Disk, DiskFile};
+use crate::image::{decode_members, encode_members};
 
 /// Room kept in every segment for what the store itself must log when the disk is full: lease ends, terms.
 const RESERVE: usize = 64 << 10;
@@ -54,6 +55,8 @@ pub struct Log {
     hard_state: HardState,
     active: Active,
     sealed: VecDeque<Sealed>,
+    /// Bytes of records that were released.
+    gone: u64,
     last_index: u64,
     /// Whether [`PREPARED`] is there, whole and unused.
     prepared: bool,
@@ -114,10 +117,11 @@ impl Log {
         self.active.sync()
     }
 
-    /// The file that should be prepared now, and its length: once half of the segment is used.
-    pub fn wants_next(&self) -> Option<(PathBuf, u64)> {
+    /// Once half of the active segment is used: its number, and path and length of the file to prepare.
+    pub fn wants_next(&self) -> Option<(u64, PathBuf, u64)> {
         let half = self.active.used() as u64 > self.active.header.capacity / 2;
-        (half && !self.prepared).then(|| (self.dir.join(PREPARED), self.options.segment_bytes))
+        let file = || (self.active.header.number, self.dir.join(PREPARED), self.options.segment_bytes);
+        (half && !self.prepared).then(file)
     }
 
     /// The file that [`Log::wants_next`] named was made with [`segment::prepare`].
@@ -125,9 +129,9 @@ impl Log {
         self.prepared = true;
     }
 
-    /// Bytes of records on disk, roughly: what a restart may have to read.
-    pub fn bytes(&self) -> u64 {
-        self.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + self.active.used() as u64
+    /// Bytes of records ever written, counted from the oldest that was there at the opening.
+    pub fn written(&self) -> u64 {
+        self.gone + self.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + self.active.used() as u64
     }
 
     /// Removes segments that hold only entries up to `index`, which are in a durable snapshot.
@@ -135,6 +139,7 @@ impl Log {
         let mut removed = false;
         while let Some(segment) = self.sealed.front().filter(|segment| segment.last_index <= index) {
             self.disk.remove(&segment.path)?;
+            self.gone += segment.bytes;
             self.sealed.pop_front();
             removed = true;
         }
@@ -246,19 +251,5 @@ fn decode_identity(payload: &[u8]) -> Result<(Identity, u64), Malformed> {
     Ok((Identity { cluster, member, members: decode_members(&mut reader)? }, last_index))
 }
 
-/// Also used by snapshots.
-pub fn encode_members(writer: &mut Writer, members: &ConfState) {
-    for list in [&members.voters, &members.learners, &members.voters_outgoing, &members.learners_next] {
-        writer.varint(list.len() as u64);
-        list.iter().for_each(|id| writer.varint(*id));
-    }
-    writer.u8(u8::from(members.auto_leave));
-}
-
-pub fn decode_members(reader: &mut Reader) -> Result<ConfState, Malformed> {
-    let mut list = || (0..reader.count()?).map(|_| reader.varint()).collect::<Result<Vec<u64>, Malformed>>();
-    let (voters, learners, voters_outgoing, learners_next) = (list()?, list()?, list()?, list()?);
-    let auto_leave = reader.u8()? != 0;
-    Ok(ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, ..Default::default() })
-}
-
+#[cfg(test)]
+mod tests;

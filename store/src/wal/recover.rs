@@ -76,7 +76,7 @@ fn create(opening: Opening<'_>) -> Result<(Log, Recovered), Error> {
         .map_err(io_error(format!("make the log's first segment in {}", dir.display())))?;
     let (sealed, dir) = (VecDeque::new(), dir.to_owned());
     let log =
-        Log { disk, dir, options, identity, hard_state, active, sealed, last_index: 0, prepared: false, seed };
+        Log { disk, dir, options, identity, hard_state, active, sealed, gone: 0, last_index: 0, prepared: false, seed };
     Ok((log, Recovered::default()))
 }
 
@@ -189,7 +189,9 @@ fn read(opening: Opening<'_>, numbers: &[u64]) -> Result<(Log, Recovered), Error
     let recovered = Recovered { hard_state: hard_state.clone(), entries, closed, torn };
     let active = Active::new(header, path, file, at, chain);
     let dir = dir.to_owned();
-    Ok((Log { disk, dir, options, identity, hard_state, active, sealed, last_index, prepared: false, seed }, recovered))
+    let log =
+        Log { disk, dir, options, identity, hard_state, active, sealed, gone: 0, last_index, prepared: false, seed };
+    Ok((log, recovered))
 }
 
 /// Segments follow each other by number and chain.
