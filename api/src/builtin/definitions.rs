@@ -158,16 +158,7 @@ pub(super) fn of_kind(gvk: &Gvk) -> Option<&'static Definition> {
         let kinds = |d: &'static Definition| d.attributes().kinds.split(',').filter(|k| !k.is_empty());
         DEFINITIONS.iter().flat_map(|d| kinds(d).map(move |kind| (kind, d))).collect()
     });
-    let key = format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind);
-    if let Some(found) = BY_KIND.get(key.as_str()) {
-        return Some(found);
-    }
-    // These two exist in every group version and have no list of them.
-    match gvk.kind.as_str() {
-        "DeleteOptions" => definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"),
-        "WatchEvent" => definition("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"),
-        _ => None,
-    }
+    BY_KIND.get(format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind).as_str()).copied()
 }
 
 /// The definition that a `@reference` names; references leave `io.k8s.` out.

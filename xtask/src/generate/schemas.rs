@@ -45,10 +45,6 @@ const RAW: [&str; 3] = [
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
 ];
 
-/// Definitions whose group-version-kinds are one for each served group version: derived, not written.
-const IN_EVERY_GROUP: [&str; 2] =
-    ["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"];
-
 fn reference(schema: &Value) -> Option<&str> {
     let holder = schema.pointer("/allOf/0").unwrap_or(schema);
     holder.get("$ref")?.as_str()?.strip_prefix("#/components/schemas/io.k8s.")
@@ -84,7 +80,7 @@ fn kinds(value: &Value) -> String {
     listed.join(",")
 }
 
-fn attributes(line: &mut String, name: &str, schema: &Value) -> anyhow::Result<()> {
+fn attributes(line: &mut String, schema: &Value, kinds_of: Option<&Value>) -> anyhow::Result<()> {
     let object = schema.as_object().context("a schema is not an object")?;
     if let Some(unknown) = object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         bail!("unknown key {unknown}");
@@ -92,7 +88,7 @@ fn attributes(line: &mut String, name: &str, schema: &Value) -> anyhow::Result<(
     if let Some(required) = object.get("required") {
         write!(line, " required={}", joined(required))?;
     }
-    if let (Some(of), false) = (object.get("x-kubernetes-group-version-kind"), IN_EVERY_GROUP.contains(&name)) {
+    if let Some(of) = kinds_of {
         write!(line, " gvk={}", kinds(of))?;
     }
     if let Some(list_type) = object.get("x-kubernetes-list-type").and_then(Value::as_str) {
@@ -120,18 +116,19 @@ fn attributes(line: &mut String, name: &str, schema: &Value) -> anyhow::Result<(
     Ok(())
 }
 
-/// The text of all definitions.
-pub fn text(definitions: &BTreeMap<String, Value>) -> anyhow::Result<String> {
+/// The text of all definitions. Their kinds come from the v2 document: a v3 one leaves out those of other groups.
+pub fn text(definitions: &BTreeMap<String, Value>, swagger: &Value) -> anyhow::Result<String> {
+    let kinds_of = |name: &str| swagger.get("definitions")?.get(name)?.get("x-kubernetes-group-version-kind");
     let mut text = String::new();
     for (name, definition) in definitions {
         let ty = if RAW.contains(&name.as_str()) { "raw".to_owned() } else { type_of(definition)? };
         let mut line = format!("{name} {ty}");
-        attributes(&mut line, name, definition).with_context(|| format!("definition {name}"))?;
+        attributes(&mut line, definition, kinds_of(name)).with_context(|| format!("definition {name}"))?;
         writeln!(text, "{line}")?;
         for (field, schema) in definition.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let ty = type_of(schema).with_context(|| format!("field {field} of {name}"))?;
             let mut line = format!(" {field} {ty}");
-            attributes(&mut line, "", schema).with_context(|| format!("field {field} of {name}"))?;
+            attributes(&mut line, schema, None).with_context(|| format!("field {field} of {name}"))?;
             writeln!(text, "{line}")?;
         }
     }
