@@ -9,6 +9,8 @@
 //!
 //! A type is `string`, `string:date-time`, `[T]` (array), `{T}` (map), `@name` (another definition, without its
 //! `io.k8s.`), `any`, `raw` (anything, published as an object), `quantity` or `intorstring`. The default is last.
+//! `omit` marks scalars whose zero value is not written, `keep` lists and maps that are written empty, `zero` quantities
+//! that are written as "0" when not set: what Go's types do (`zeros.txt`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,6 +46,17 @@ const RAW: [&str; 3] = [
     "io.k8s.apimachinery.pkg.apis.meta.v1.Patch",
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
 ];
+
+/// By definition, which of its fields are written how when they are zero. The documents do not say it.
+static ZEROS: &str = include_str!("zeros.txt");
+
+/// Marks of fields by definition: `omit`, `keep` or `zero`.
+fn marks(definition: &str) -> BTreeMap<&'static str, &'static str> {
+    let of = |line: &&'static str| line.split_once(' ').is_some_and(|(name, _)| name == definition);
+    let words = ZEROS.lines().find(of).into_iter().flat_map(|line| line.split(' ').skip(1));
+    let marked = words.filter_map(|word| word.split_once('='));
+    marked.flat_map(|(mark, fields)| fields.split(',').map(move |field| (field, mark))).collect()
+}
 
 fn reference(schema: &Value) -> Option<&str> {
     let holder = schema.pointer("/allOf/0").unwrap_or(schema);
@@ -125,9 +138,13 @@ pub fn text(definitions: &BTreeMap<String, Value>, swagger: &Value) -> anyhow::R
         let mut line = format!("{name} {ty}");
         attributes(&mut line, definition, kinds_of(name)).with_context(|| format!("definition {name}"))?;
         writeln!(text, "{line}")?;
+        let marks = marks(name);
         for (field, schema) in definition.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let ty = type_of(schema).with_context(|| format!("field {field} of {name}"))?;
             let mut line = format!(" {field} {ty}");
+            if let Some(mark) = marks.get(field.as_str()) {
+                write!(line, " {mark}")?;
+            }
             attributes(&mut line, schema, None).with_context(|| format!("field {field} of {name}"))?;
             writeln!(text, "{line}")?;
         }
