@@ -7,6 +7,7 @@ pub mod authn;
 pub mod authorize;
 mod cache;
 pub mod objects;
+pub mod pki;
 pub mod policy;
 pub mod rbac;
 pub mod seal;
@@ -30,4 +31,9 @@ pub(crate) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
 /// Lower-case hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|n| char::from_digit(u32::from(n), 16)).collect()
+}
+
+/// A list of texts as Go's `%q` shows it.
+pub(crate) fn quoted(values: &[String]) -> String {
+    format!("[{}]", values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(" "))
 }

@@ -91,3 +91,5 @@ pub(crate) fn authenticated(mut user: UserInfo) -> UserInfo {
     user
 }
 
+#[cfg(test)]
+mod tests;

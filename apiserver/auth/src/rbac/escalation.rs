@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::Rbac;
 use super::index::{Binding, read_rules};
-use super::rule::{Rule, compacted, quoted, uncovered};
+use super::rule::{Rule, compacted, uncovered};
 use crate::authorize::{Attributes, Authorizer};
 use crate::objects::Objects;
+use crate::quoted;
 use crate::user::{GROUP_MASTERS, UserInfo};
 
 const GROUP: &str = "rbac.authorization.k8s.io";

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::authorize::Attributes;
+use crate::quoted;
 
 /// `rbac.authorization.k8s.io/v1 PolicyRule`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,11 +106,6 @@ impl Rule {
         let shown: Vec<String> = shown.map(|(name, values)| format!("{name}:{}", quoted(values))).collect();
         format!("{{{}}}", shown.join(", "))
     }
-}
-
-/// A list of texts as Go's `%q` shows it.
-pub(super) fn quoted(values: &[String]) -> String {
-    format!("[{}]", values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(" "))
 }
 
 fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {

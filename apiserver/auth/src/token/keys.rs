@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
 use x509_parser::public_key::PublicKey as ParsedKey;
 
+use crate::pki::der;
+
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -50,6 +52,7 @@ pub struct PublicKey {
     pub algorithm: Algorithm,
     /// The key itself, as `ring` takes it: the curve point, or the DER of an RSAPublicKey.
     key: Vec<u8>,
+    spki: Vec<u8>,
     jwk: Value,
 }
 
@@ -75,7 +78,7 @@ impl PublicKey {
         if let (Value::Object(jwk), Value::Object(parameters)) = (&mut jwk, parameters) {
             jwk.extend(parameters);
         }
-        Ok(Self { id, algorithm, key: info.subject_public_key.data.to_vec(), jwk })
+        Ok(Self { id, algorithm, key: info.subject_public_key.data.to_vec(), spki: spki.to_vec(), jwk })
     }
 
     /// From PEM, `PUBLIC KEY`.
@@ -83,6 +86,11 @@ impl PublicKey {
         let spki = rustls_pki_types::SubjectPublicKeyInfoDer::from_pem_slice(pem)
             .map_err(|e| KeyError::Pem(e.to_string()))?;
         Self::from_spki(&spki)
+    }
+
+    /// The key as a DER SubjectPublicKeyInfo.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
@@ -149,50 +157,20 @@ impl Keys {
     }
 }
 
-fn read_secret(der: &PrivateKeyDer<'_>, random: &SystemRandom) -> Result<(Secret, Vec<u8>), KeyError> {
+fn read_secret(key: &PrivateKeyDer<'_>, random: &SystemRandom) -> Result<(Secret, Vec<u8>), KeyError> {
     let rejected = |e: ring::error::KeyRejected| KeyError::Unsupported(e.to_string());
-    if let PrivateKeyDer::Pkcs8(der) = der {
+    if let PrivateKeyDer::Pkcs8(key) = key {
         let algorithm = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
-        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, der.secret_pkcs8_der(), random) {
-            let spki = spki(&EC_P256, pair.public_key().as_ref());
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, key.secret_pkcs8_der(), random) {
+            let spki = der::public_key_info(&der::EC_P256, pair.public_key().as_ref());
             return Ok((Secret::Ec(pair), spki));
         }
     }
-    let pair = match der {
-        PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(rejected)?,
-        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).map_err(rejected)?,
+    let pair = match key {
+        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(rejected)?,
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()).map_err(rejected)?,
         _ => return Err(KeyError::Unsupported("not in PKCS#8 form".to_owned())),
     };
-    let spki = spki(&RSA, pair.public().as_ref());
+    let spki = der::public_key_info(&der::RSA, pair.public().as_ref());
     Ok((Secret::Rsa(Box::new(pair)), spki))
-}
-
-/// DER of the AlgorithmIdentifier `ecPublicKey, prime256v1` (RFC 5480).
-const EC_P256: [u8; 21] = [
-    0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
-    0x01, 0x07,
-];
-/// DER of the AlgorithmIdentifier `rsaEncryption, NULL` (RFC 3279).
-const RSA: [u8; 15] = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-
-/// A DER SubjectPublicKeyInfo (RFC 5280, 4.1.2.7).
-fn spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
-    let mut bits = vec![0];
-    bits.extend_from_slice(key);
-    let mut content = algorithm.to_vec();
-    content.extend(der(0x03, &bits));
-    der(0x30, &content)
-}
-
-/// One DER value: tag, length, content.
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len();
-    let mut out = vec![tag];
-    match length {
-        0..=0x7f => out.push(length as u8),
-        0x80..=0xff => out.extend([0x81, length as u8]),
-        _ => out.extend([0x82, (length >> 8) as u8, length as u8]),
-    }
-    out.extend_from_slice(content);
-    out
 }

@@ -142,3 +142,5 @@ fn digest(token: &str) -> [u8; 32] {
     out
 }
 
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::claims::{self, Claims, Ref};
 use super::keys::Keys;
+use crate::quoted;
 use crate::objects::{NODES, Objects, PODS, SECRETS, SERVICE_ACCOUNTS};
 use crate::user::UserInfo;
 
@@ -18,7 +19,7 @@ pub enum TokenError {
     NoKey,
     #[error("go-jose/go-jose: error in cryptographic primitive")]
     Signature,
-    #[error("token audiences {found:?} is invalid for the target audiences {wanted:?}")]
+    #[error("token audiences {} is invalid for the target audiences {}", quoted(found), quoted(wanted))]
     Audience { found: Vec<String>, wanted: Vec<String> },
     #[error("service account token has expired")]
     Expired,
