@@ -1,6 +1,6 @@
 //! Field paths and validation errors in upstream's words (apimachinery `util/validation/field`).
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde_json::Value;
 
@@ -54,6 +54,7 @@ pub enum FieldErrorType {
     Forbidden,
     TooLong,
     TooMany,
+    TooFew,
     Internal,
     TypeInvalid,
 }
@@ -70,6 +71,7 @@ impl FieldErrorType {
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
+            Self::TooFew => "FieldValueTooFew",
             Self::Internal => "InternalError",
             Self::TypeInvalid => "FieldValueTypeInvalid",
         }
@@ -85,6 +87,7 @@ impl FieldErrorType {
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
             Self::TooMany => "Too many",
+            Self::TooFew => "Too few",
             Self::Internal => "Internal error",
         }
     }
@@ -138,15 +141,21 @@ impl FieldError {
         Self::new(FieldErrorType::TooLong, path, None, format!("may not be more than {max} bytes"))
     }
 
+    /// The value is longer than `max` characters; upstream does not show the value.
+    pub fn too_long_characters(path: &Path, max: usize) -> Self {
+        Self::new(FieldErrorType::TooLong, path, None, format!("may not be more than {max} characters"))
+    }
+
     /// A list has more than `max` items.
     pub fn too_many(path: &Path, actual: usize, max: usize) -> Self {
-        let detail = format!("must have at most {max} items");
+        let items = if max == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {max} {items}");
         Self::new(FieldErrorType::TooMany, path, Some(actual.into()), detail)
     }
 
     /// The value is none of the supported ones; they are listed sorted and quoted, as upstream does.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut sorted: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let mut sorted: Vec<_> = supported.iter().map(|s| go_quote(s)).collect();
         sorted.sort();
         let detail = format!("supported values: {}", sorted.join(", "));
         Self::new(FieldErrorType::NotSupported, path, Some(value.into()), detail)
@@ -169,13 +178,42 @@ impl FieldError {
 
 /// A value as upstream shows it: text quoted, numbers bare, compound values as compact JSON.
 fn shown(value: &Value) -> String {
-    let mut text = String::new();
     match value {
-        Value::String(s) => write!(text, "{s:?}"),
-        other => write!(text, "{other}"),
+        Value::String(text) => go_quote(text),
+        Value::Array(_) | Value::Object(_) => go_json(value),
+        other => other.to_string(),
     }
-    .unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));
-    text
+}
+
+/// Text in double quotes as Go's `%q` writes it.
+pub fn go_quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\x0c' => quoted.push_str("\\f"),
+            ' '..='~' => quoted.push(c),
+            '\0'..='\x7f' => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            // Rust's own escape tells which characters cannot be printed.
+            _ if c.escape_debug().len() == 1 => quoted.push(c),
+            '\u{80}'..='\u{ffff}' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Compact JSON as Go writes it: with `<`, `>` and `&` escaped.
+fn go_json(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 impl fmt::Display for FieldError {
@@ -186,3 +224,32 @@ impl fmt::Display for FieldError {
 
 /// The errors of one object, in the order found.
 pub type ErrorList = Vec<FieldError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_shown_as_go_shows_them() {
+        for (value, text) in [
+            (json!("a'\"\\\n\u{1}é\u{200b}"), r#""a'\"\\\n\x01é\u200b""#),
+            (json!(5), "5"),
+            (json!(true), "true"),
+            (json!({"a": ["<b>"]}), r#"{"a":["\u003cb\u003e"]}"#),
+        ] {
+            assert_eq!(shown(&value), text);
+        }
+    }
+
+    #[test]
+    fn errors_read_as_upstreams() {
+        let path = Path::new("spec").child("ports").index(0).child("protocol");
+        assert_eq!(
+            FieldError::not_supported(&path, "X", &["UDP", "SCTP", "TCP"]).to_string(),
+            r#"spec.ports[0].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP""#
+        );
+        assert_eq!(FieldError::required(&Path::new("a"), "").to_string(), "a: Required value");
+        assert_eq!(FieldError::too_many(&Path::new("a"), 3, 1).to_string(), "a: Too many: 3: must have at most 1 item");
+    }
+}
