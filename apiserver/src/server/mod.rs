@@ -54,8 +54,6 @@ pub struct Shared {
     pub stopping: CancellationToken,
     /// Who a request without credentials is.
     pub anonymous: Arc<apiserver_auth::UserInfo>,
-    /// Discovery documents of the current rows.
-    pub discovery: crate::nonresource::Documents,
 }
 
 impl Shared {

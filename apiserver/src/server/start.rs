@@ -63,7 +63,6 @@ impl Server {
             metrics: Metrics::default(),
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
-            discovery: crate::nonresource::Documents::default(),
             access,
             settings,
             certificates,
