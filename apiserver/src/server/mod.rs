@@ -50,6 +50,7 @@ pub struct Shared {
     pub rows: ArcSwap<Rows>,
     pub metrics: Metrics,
     pub leases: crate::leases::Leases,
+    pub allocator: Arc<crate::allocate::Allocator>,
     /// Cancelled when the server stops: watches end, new requests are refused.
     pub stopping: CancellationToken,
     /// Who a request without credentials is.
