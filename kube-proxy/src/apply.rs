@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nft::{Batch, Connection, Element, Error, Family, Ip, Table};
 
-use crate::config::{Config, table_name};
+use crate::config::Config;
 use crate::plan::Shared;
 use crate::plan::base::{Base, NODE_PORT_IPS, base};
 use crate::plan::names::is_service_chain;
@@ -185,13 +185,4 @@ fn write_elements(batch: &mut Batch, set: &str, there: &[Element], wanted: impl 
     let obsolete: Vec<Element> = obsolete.into_values().cloned().collect();
     batch.delete_elements(set, &obsolete);
     batch.add_elements(set, &missing);
-}
-
-/// Removes the cluster's tables; they may be gone already.
-pub fn cleanup_table(cluster_id: &str) -> Result<(), Error> {
-    let mut conn = Connection::open()?;
-    for family in [Family::Ip, Family::Ip6, Family::Inet] {
-        conn.delete_table(&Table::new(family, table_name(cluster_id)))?;
-    }
-    Ok(())
 }

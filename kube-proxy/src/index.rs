@@ -1,6 +1,6 @@
 //! What the API says of Services and their endpoints, and which Services changed since the last look.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::model::{Name, Service, Slice};
 
@@ -82,11 +82,6 @@ impl Index {
         let service = self.services.get(name)?;
         let names = self.slices_of.get(name).into_iter().flatten();
         Some((service, names.filter_map(|slice| self.slices.get(slice)).collect()))
-    }
-
-    /// Names of all Services, with their Services.
-    pub fn services(&self) -> BTreeMap<&Name, &Service> {
-        self.services.iter().collect()
     }
 }
 

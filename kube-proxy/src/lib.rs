@@ -8,16 +8,18 @@
 //! the Services' plans and says what differs; [`apply`] alone talks to nf_tables, [`conntrack`] to connection tracking.
 
 mod apply;
+mod cleanup;
 mod config;
 mod conntrack;
 mod index;
 pub mod model;
 pub mod net;
+pub mod node;
 pub mod plan;
 mod proxy;
 pub mod ruleset;
 mod watch;
 
-pub use apply::cleanup_table;
+pub use cleanup::cleanup;
 pub use config::Config;
 pub use proxy::run;

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::conntrack::Stale;
 use crate::index::Index;
 use crate::model::{Service, Slice};
+use crate::node;
 use crate::plan::endpoints::is_version;
 use crate::plan::{Node, plan};
 use crate::ruleset::{Changes, Ruleset};
@@ -90,10 +91,12 @@ struct Proxy {
 /// Keeps the node's ruleset as the API says, until cancelled. The rules stay afterwards.
 pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
     let events = watch_all(&client, &config.node_name);
+    let network = config.manage_node_network.then(|| node::run(config.clone(), client, cancel.clone()));
     let proxy = Proxy::open(config)?;
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         result = proxy.drive(events) => result,
+        Some(result) = async { Some(network?.await) } => result,
     }
 }
 

@@ -7,7 +7,7 @@ use futures::stream::{BoxStream, StreamExt};
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use crate::model::Name;
@@ -77,9 +77,4 @@ impl Listing {
             Event::Delete(object) => Some(Change::Remove(Name::of(&object))),
         }
     }
-}
-
-/// Whether a label says that another proxy is responsible for the object.
-pub fn foreign(object: &impl ResourceExt) -> bool {
-    object.labels().contains_key("service.kubernetes.io/service-proxy-name")
 }

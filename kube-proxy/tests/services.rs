@@ -7,13 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::api::FakeApi;
-use support::net::{Netns, eventually};
-use tokio_util::sync::CancellationToken;
+use support::net::{Netns, Proxy, eventually};
 
 const NODE_IP: &str = "192.168.50.1";
 const OUTSIDE_IP: &str = "192.168.50.2";
@@ -24,7 +22,7 @@ struct World {
     outside: Netns,
     pods: BTreeMap<&'static str, Netns>,
     api: FakeApi,
-    proxy: Option<(CancellationToken, JoinHandle<()>)>,
+    proxy: Proxy,
 }
 
 impl World {
@@ -34,42 +32,26 @@ impl World {
         node.link("eth0", &outside, "eth0");
         node.ip(&format!("addr add {NODE_IP}/24 dev eth0"));
         outside.ip(&format!("addr add {OUTSIDE_IP}/24 dev eth0"));
-        node.ip("link add gw0 type bridge");
-        node.ip("link set gw0 up");
-        node.ip("addr add 10.244.0.1/32 dev gw0");
-        node.ip(&format!("route add 10.96.0.0/12 dev gw0 src {NODE_IP}"));
-        node.sysctl("net/ipv4/ip_forward", "1");
         let mut pods = BTreeMap::new();
         for (name, addr) in [("a", "10.244.0.2"), ("b", "10.244.0.3"), ("c", "10.244.0.4")] {
             let pod = Netns::pod(&node, &format!("pod-{name}"), addr, "10.244.0.1");
             pod.serve(name, 8080);
             pods.insert(name, pod);
         }
-        let mut world = Self { node, outside, pods, api: FakeApi::new(), proxy: None };
-        world.start();
-        world
+        let api = FakeApi::new();
+        api.put("nodes", json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}));
+        let proxy = Proxy::start(&node, config(), &api);
+        eventually("gateway", || node.command("ip", "addr").contains("10.244.0.1/32"));
+        Self { node, outside, pods, api, proxy }
     }
 
     fn start(&mut self) {
-        let cancel = CancellationToken::new();
-        let token = cancel.clone();
-        let mut config = kube_proxy::Config::new("0badcafe", "node-1", NODE_IP.parse().unwrap());
-        config.manage_node_network = false;
-        let client = self.api.clone();
-        let thread = self.node.run(|| {
-            std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async move { kube_proxy::run(config, client.client(), token).await }).unwrap();
-            })
-        });
-        self.proxy = Some((cancel, thread));
+        self.proxy = Proxy::start(&self.node, config(), &self.api);
     }
 
     fn stop(&mut self) {
-        if let Some((cancel, thread)) = self.proxy.take() {
-            cancel.cancel();
-            thread.join().unwrap();
-        }
+        self.proxy.stop();
     }
 
     fn service(&self, name: &str, spec: Value) {
@@ -97,10 +79,8 @@ impl World {
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stop();
-    }
+fn config() -> kube_proxy::Config {
+    kube_proxy::Config::new("0badcafe", "node-1", NODE_IP.parse().unwrap())
 }
 
 fn cluster_ip(ip: &str, protocol: &str) -> Value {
@@ -161,12 +141,14 @@ fn nobody_home_is_refused_at_once() {
     let world = World::new();
     world.service("web", cluster_ip("10.96.0.80", "TCP"));
     world.service("dns", cluster_ip("10.96.0.53", "UDP"));
-    for from in [&world.pods["a"], &world.node] {
-        eventually("TCP refused", || {
+    // The kernel tells a local sender of UDP by EPERM.
+    let refused = [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied];
+    for (who, from) in [("Pod", &world.pods["a"]), ("node", &world.node)] {
+        eventually(&format!("TCP refused to {who}"), || {
             matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused)
         });
-        eventually("UDP refused", || {
-            matches!(from.udp("10.96.0.53:80").ask(), Err(error) if error.kind() == ErrorKind::ConnectionRefused)
+        eventually(&format!("UDP refused to {who}"), || {
+            matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind()))
         });
     }
 }
@@ -260,7 +242,8 @@ fn services_answer_and_vanish_quickly() {
         let ip = format!("10.96.1.{n}");
         world.endpoints(&format!("s{n}"), "TCP", &[2]);
         world.service(&format!("s{n}"), cluster_ip(&ip, "TCP"));
-        times.push(eventually("answer", || world.pods["c"].ask(&format!("{ip}:80")).is_ok()));
+        let soon = Duration::from_millis(20);
+        times.push(eventually("answer", || world.pods["c"].ask_within(&format!("{ip}:80"), soon).is_ok()));
     }
     times.sort();
     println!("Service create to first answer: median {:?}, most {:?}", times[10], times[19]);

@@ -203,6 +203,18 @@ impl Rule {
         self.load(parts).with([Expr::LookupVerdict { set: SetRef::Named(map.into()), sreg: Reg::FIRST }])
     }
 
+    /// Only packets of this IP version: tables of family `inet` see both.
+    pub fn nfproto(self, ip: Ip) -> Self {
+        let number = match ip {
+            Ip::V4 => 2,
+            Ip::V6 => 10,
+        };
+        self.with([
+            Expr::Meta { key: MetaKey::Nfproto, dreg: Reg::FIRST },
+            Expr::Cmp { op: Cmp::Eq, sreg: Reg::FIRST, data: vec![number] },
+        ])
+    }
+
     /// Only packets of this transport protocol (IPPROTO number).
     pub fn l4proto(self, number: u8) -> Self {
         self.with([

@@ -111,10 +111,15 @@ impl Netns {
 
     /// Asks a TCP server once.
     pub fn ask(&self, to: &str) -> std::io::Result<Reply> {
+        self.ask_within(to, Duration::from_secs(2))
+    }
+
+    /// Asks a TCP server once, with little patience.
+    pub fn ask_within(&self, to: &str, patience: Duration) -> std::io::Result<Reply> {
         let to: SocketAddr = to.parse().unwrap();
         self.run(|| {
-            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut stream = TcpStream::connect_timeout(&to, patience)?;
+            stream.set_read_timeout(Some(patience))?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(Reply::parse(&text))
@@ -167,4 +172,38 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) -> Duration {
         std::thread::sleep(Duration::from_millis(2));
     }
     start.elapsed()
+}
+
+/// A running proxy in a namespace.
+pub struct Proxy(Option<(tokio_util::sync::CancellationToken, std::thread::JoinHandle<()>)>);
+
+impl Proxy {
+    pub fn start(node: &Netns, config: kube_proxy::Config, api: &super::api::FakeApi) -> Self {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let (token, api) = (cancel.clone(), api.clone());
+        let thread = node.run(|| {
+            std::thread::spawn(move || {
+                block_on(async move { kube_proxy::run(config, api.client(), token).await }).unwrap();
+            })
+        });
+        Self(Some((cancel, thread)))
+    }
+
+    pub fn stop(&mut self) {
+        if let Some((cancel, thread)) = self.0.take() {
+            cancel.cancel();
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs a future on a runtime of the calling thread, so that it stays in the thread's namespace.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
