@@ -92,8 +92,12 @@ fn writing_has_kubectls_form() {
         "kind": "Pod",
         "apiVersion": "v1",
         "metadata": {"name": "a", "labels": {"a10": "1", "a9": "yes", "b": "x: y", "c": "- x", "d": "it's", "e": ""}},
-        "spec": {"containers": [{"name": "c", "args": ["a\nb\n", "a\nb", "\ttab", " lead", "12:30:45", "0x1f", "1e3"]}], "list": [[1, 2], [{}], []]},
-        "none": null, "float": 1.5, "multi": " x\ny\n\n", "date": "2020-01-01", "unicode": "ä€", "hash": "a #b", "colon": "a:", "nul": "\u{0}"
+        "spec": {
+            "containers": [{"name": "c", "args": ["a\nb\n", "a\nb", "\ttab", " lead", "12:30:45", "0x1f", "1e3"]}],
+            "list": [[1, 2], [{}], []],
+        },
+        "none": null, "float": 1.5, "multi": " x\ny\n\n", "date": "2020-01-01", "unicode": "ä€", "hash": "a #b",
+        "colon": "a:", "nul": "\u{0}",
     });
     let expected = "\
 apiVersion: v1
