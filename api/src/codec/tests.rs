@@ -99,8 +99,8 @@ fn yaml_bodies_decode_alike() {
     assert_eq!(run("metadata: {name: a}\ndata: {x: 'yes'}").unwrap().object["data"], json!({"x": "yes"}));
     assert_eq!(
         run("metadata: {name: a, foo: 1, name: b}").unwrap_err().message,
-        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: yaml: unmarshal errors:\n  \
-         line 1: key \"name\" already set in map, unknown field \"metadata.foo\""
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         yaml: unmarshal errors:\n  line 1: key \"name\" already set in map, unknown field \"metadata.foo\""
     );
     let message = run("metadata: {name: a").unwrap_err().message;
     assert!(

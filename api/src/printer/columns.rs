@@ -1,5 +1,5 @@
 //! Columns from `data/columns.txt`: descriptions that many share, then for each kind its line at the margin
-//! (`Kind.group`), its columns below, with one space, as name, type, format, priority and description, separated by tabs.
+//! (`Kind.group`), its columns below, with one space, as name, type, format, priority and description, by tabs.
 
 use crate::schema::Text;
 use crate::table::{Cell, Column};
