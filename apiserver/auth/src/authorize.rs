@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use api::Status;
 
+use crate::node::NodeAuthorizer;
 use crate::objects::Objects;
+use crate::rbac::Rbac;
 use crate::user::{GROUP_MASTERS, UserInfo};
 
 /// What is asked of the API, as far as authorization looks at it (upstream's `authorizer.Attributes`).
@@ -167,4 +169,12 @@ fn refusal(attributes: &Attributes<'_>) -> String {
         format!("in the namespace {:?}", attributes.namespace)
     };
     format!("User {user:?} cannot {verb} resource {resource:?} in API group {:?} {scope}", attributes.group)
+}
+
+/// The authorizers of an API server, in order: `system:masters`, Node, RBAC. The second is the RBAC authorizer in the first,
+/// for those who tell it of changes or ask for rules.
+pub fn standard(objects: &dyn Objects) -> (Arc<Chain>, Arc<Rbac>) {
+    let rbac = Arc::new(Rbac::new(objects));
+    let node = Arc::new(NodeAuthorizer::default());
+    (Arc::new(Chain::new(vec![Arc::new(Masters), node, rbac.clone()])), rbac)
 }

@@ -6,10 +6,12 @@
 pub mod authn;
 pub mod authorize;
 mod cache;
+pub mod node;
 pub mod objects;
 pub mod pki;
 pub mod policy;
 pub mod rbac;
+pub mod review;
 pub mod seal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -18,6 +20,7 @@ pub mod user;
 
 pub use authn::Authenticator;
 pub use authorize::{Attributes, Authorizer, Chain, Decision};
+pub use node::NodeAuthorizer;
 pub use objects::{Change, Objects};
 pub use rbac::Rbac;
 pub use seal::Transformer;

@@ -41,9 +41,28 @@ impl Wanted {
             any = true;
         }
         if any && wanted.user.is_empty() && wanted != Self::default() {
-            return Err(Status::bad_request(format!("requested {wanted:?} without impersonating a user")));
+            let shown = wanted.shown();
+            return Err(Status::bad_request(format!("requested {shown} without impersonating a user name")));
         }
         Ok((!wanted.user.is_empty()).then_some(wanted))
+    }
+
+    /// As upstream's message shows it.
+    fn shown(&self) -> String {
+        let texts = |values: &[String]| {
+            if values.is_empty() {
+                return "[]string(nil)".to_owned();
+            }
+            format!("[]string{{{}}}", values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", "))
+        };
+        let extra = if self.extra.is_empty() {
+            "map[string][]string(nil)".to_owned()
+        } else {
+            let entries: Vec<String> = self.extra.iter().map(|(k, v)| format!("{k:?}:{}", texts(v))).collect();
+            format!("map[string][]string{{{}}}", entries.join(", "))
+        };
+        let groups = texts(&self.groups);
+        format!("&user.DefaultInfo{{Name:\"\", UID:{:?}, Groups:{groups}, Extra:{extra}}}", self.uid)
     }
 }
 
