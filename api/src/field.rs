@@ -280,9 +280,6 @@ mod tests {
             r#"spec.ports[0].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP""#
         );
         assert_eq!(FieldError::required(&Path::new("a"), "").to_string(), "a: Required value");
-        assert_eq!(
-            FieldError::too_many(&Path::new("a"), 3, 1).to_string(),
-            "a: Too many: 3: must have at most 1 item"
-        );
+        assert_eq!(FieldError::too_many(&Path::new("a"), 3, 1).to_string(), "a: Too many: 3: must have at most 1 item");
     }
 }

@@ -35,9 +35,8 @@ impl FieldSelector {
         parts.sort_unstable();
         let mut terms = Vec::new();
         for part in parts.into_iter().filter(|part| !part.is_empty()) {
-            let (field, negated, raw) = split_term(part).ok_or_else(|| {
-                FieldSelectorError(format!("invalid selector: '{text}'; can't understand '{part}'"))
-            })?;
+            let (field, negated, raw) = split_term(part)
+                .ok_or_else(|| FieldSelectorError(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
             let value = unescape(raw)?;
             if !(field.is_empty() && value.is_empty()) {
                 terms.push(Term { field: field.to_owned(), value: value.into_owned(), negated });

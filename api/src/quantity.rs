@@ -150,7 +150,8 @@ impl Quantity {
         }
         let scale = self.scale.min(other.scale);
         let (mine, _) = self.at_scale(scale);
-        let (theirs, _) = Self { unscaled: addend, scale: other.scale, format: self.format, text: None }.at_scale(scale);
+        let (theirs, _) =
+            Self { unscaled: addend, scale: other.scale, format: self.format, text: None }.at_scale(scale);
         self.unscaled = mine.saturating_add(theirs);
         self.scale = scale;
     }

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::json::{default, default_object, default_text, each_mut, ensure, get, list, object, object_mut, objects, text};
+use super::json::{
+    default, default_object, default_text, each_mut, ensure, get, list, object, object_mut, objects, text,
+};
 use super::prepare;
 use crate::Object;
 use crate::table::Hooks;
@@ -56,9 +58,12 @@ fn default_definition(definition: &mut Object) {
 /// On create nothing is accepted yet, and what is stored is the storage version.
 fn prepare_definition(new: &mut Object, old: Option<&Object>, subresource: &str) {
     let versions = object(new, "status").and_then(|s| get(s, "storedVersions")).cloned().unwrap_or_else(|| json!([]));
-    prepare::counted(new, old, subresource, || {
-        json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": versions})
-    });
+    prepare::counted(
+        new,
+        old,
+        subresource,
+        || json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": versions}),
+    );
     if old.is_some() && subresource != "status" {
         add_storage_version(new);
     }

@@ -63,9 +63,7 @@ fn deployment(new: &mut Object, old: Option<&Object>, subresource: &str) {
         return;
     }
     let annotations = |o: &Object| object::metadata(o).and_then(|m| get(m, "annotations")).cloned();
-    prepare::generation(new, old, |new, old| {
-        prepare::spec_changed(new, old) || annotations(new) != annotations(old)
-    });
+    prepare::generation(new, old, |new, old| prepare::spec_changed(new, old) || annotations(new) != annotations(old));
 }
 
 fn replicas(new: &mut Object, old: Option<&Object>, subresource: &str) {
@@ -78,9 +76,12 @@ fn stateful_set(new: &mut Object, old: Option<&Object>, subresource: &str) {
 
 fn daemon_set(new: &mut Object, old: Option<&Object>, subresource: &str) {
     const GENERATION: &str = "deprecated.daemonset.template.generation";
-    prepare::counted(new, old, subresource, || {
-        json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0})
-    });
+    prepare::counted(
+        new,
+        old,
+        subresource,
+        || json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}),
+    );
     if subresource == "status" {
         return;
     }
@@ -133,4 +134,3 @@ fn select_by_uid(job: &mut Object) {
 fn cron_job(new: &mut Object, old: Option<&Object>, subresource: &str) {
     prepare::counted(new, old, subresource, || json!({}));
 }
-

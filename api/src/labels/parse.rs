@@ -37,9 +37,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, SelectorError> {
         match parser.peek() {
             Token::Word(_) | Token::Symbol("!") => {
                 let requirement = parser.requirement();
-                requirements.push(
-                    requirement.map_err(|e| SelectorError(format!("unable to parse requirement: {}", e.0)))?,
-                );
+                requirements
+                    .push(requirement.map_err(|e| SelectorError(format!("unable to parse requirement: {}", e.0)))?);
                 match parser.next() {
                     Token::End => return Ok(requirements),
                     Token::Symbol(",") => match parser.peek() {

@@ -111,7 +111,8 @@ pub fn pull_policy(image: &str) -> &'static str {
 }
 
 fn probe(probe: &mut Object) {
-    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         default_number(probe, key, value);
     }
     http_get(probe);

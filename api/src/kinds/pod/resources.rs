@@ -107,8 +107,7 @@ mod tests {
             (json!([{"requests": {"example.com/gpu": "1"}}]), "BestEffort"),
             (json!([{"limits": {"cpu": "0"}}]), "BestEffort"),
         ] {
-            let containers: Vec<_> =
-                resources.as_array().unwrap().iter().map(|r| json!({"resources": r})).collect();
+            let containers: Vec<_> = resources.as_array().unwrap().iter().map(|r| json!({"resources": r})).collect();
             assert_eq!(qos_class(&spec(json!({"containers": containers}))), class, "{resources}");
         }
     }

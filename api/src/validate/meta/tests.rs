@@ -42,17 +42,18 @@ fn names_and_namespaces() {
     );
     assert_eq!(
         created(json!({"name": "A_", "namespace": "d"}), true, NameRule::Subdomain),
-        ["metadata.name: Invalid value: \"A_\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+        [
+            "metadata.name: Invalid value: \"A_\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
           characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used \
-          for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]
+          for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+        ]
     );
 }
 
 #[test]
 fn labels_owners_and_finalizers() {
-    let owner = |kind: &str| {
-        json!({"apiVersion": "apps/v1", "kind": kind, "name": "a", "uid": "u", "controller": true})
-    };
+    let owner =
+        |kind: &str| json!({"apiVersion": "apps/v1", "kind": kind, "name": "a", "uid": "u", "controller": true});
     let errors = created(
         json!({"name": "a", "ownerReferences": [owner("A"), owner("B"), {"apiVersion": "v1", "kind": "Event"}],
                "finalizers": ["orphan", "foregroundDeletion"], "labels": {"a": "-"}}),
@@ -69,11 +70,7 @@ fn labels_owners_and_finalizers() {
         "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\"]: finalizer orphan and \
          foregroundDeletion cannot be both set"
     );
-    let large = created(
-        json!({"name": "a", "annotations": {"a": "x".repeat(256 * 1024)}}),
-        false,
-        NameRule::Subdomain,
-    );
+    let large = created(json!({"name": "a", "annotations": {"a": "x".repeat(256 * 1024)}}), false, NameRule::Subdomain);
     assert_eq!(large, ["metadata.annotations: Too long: may not be more than 262144 bytes"]);
 }
 
