@@ -14,6 +14,7 @@ pub mod labels;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod printer;
 pub mod prune;
 #[cfg(test)]

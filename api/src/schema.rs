@@ -54,6 +54,9 @@ pub struct Schema {
     pub format: Text,
     /// Whether JSON null stands for "not set" (all pointer fields of built-in kinds do).
     pub nullable: bool,
+    /// Whether a zero value, an empty list or an empty map is the same as none and is not kept (Go's `omitempty` of what is
+    /// no pointer). Only built-in kinds have such fields.
+    pub omit_empty: bool,
     pub default: Option<Value>,
     /// Known fields of an object, by name.
     pub properties: Fields,
@@ -92,6 +95,7 @@ impl Schema {
             ty,
             format: Text::Borrowed(""),
             nullable: false,
+            omit_empty: false,
             default: None,
             properties: Fields::default(),
             required: Vec::new(),

@@ -114,6 +114,8 @@ pub struct Resource {
     pub storage_prefix: String,
     /// Whether it is served without `--runtime-config`.
     pub enabled: bool,
+    /// Whether a delete answers with the deleted object instead of a Status.
+    pub returns_deleted: bool,
     pub hooks: Hooks,
 }
 

@@ -13,6 +13,7 @@ mod leases;
 mod metrics;
 mod nonresource;
 mod pipeline;
+mod protobuf;
 mod quirks;
 mod rows;
 mod server;

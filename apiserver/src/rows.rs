@@ -47,6 +47,8 @@ type ByVersion = HashMap<String, HashMap<String, Arc<Row>>>;
 #[derive(Default)]
 pub struct Rows {
     pub table: Arc<Table>,
+    /// Documents about the rows.
+    pub discovery: crate::nonresource::Documents,
     by_group: HashMap<String, ByVersion>,
 }
 
@@ -60,7 +62,7 @@ impl Rows {
             let versions = by_group.entry(resource.group.clone()).or_default();
             versions.entry(resource.version.clone()).or_default().insert(resource.plural.clone(), Arc::new(row));
         }
-        Self { table, by_group }
+        Self { table, discovery: crate::nonresource::Documents::default(), by_group }
     }
 
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Row>> {
@@ -93,5 +95,5 @@ pub fn storage_rows(table: &Table) -> Vec<Arc<Resource>> {
 
 /// Prefers the row of the storage version; of groups that share a prefix, the core group.
 fn rank(resource: &Resource) -> (bool, bool) {
-    (resource.version == resource.storage_version, resource.group.is_empty())
+    (resource.version == resource.storage_version && resource.group == resource.storage_group, resource.group.is_empty())
 }

@@ -91,6 +91,8 @@ impl Engine {
         engine.settle(&mut Turn::default())?;
         engine.core.campaign_if_alone()?;
         engine.settle(&mut Turn::default())?;
+        // Whoever asked for what was replayed is gone.
+        drop(engine.core.take_answers());
         match engine.failed.clone() {
             Some(error) => Err(error),
             None => Ok(engine),

@@ -25,3 +25,6 @@ pub use kv::{
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
 pub use store::{Config, Store};
+
+#[cfg(test)]
+mod simulation;

@@ -239,3 +239,6 @@ pub fn path(dir: &Path) -> PathBuf {
     dir.join("state")
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,6 @@ pub fn prepare(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+
+#[cfg(test)]
+pub mod tests;

@@ -39,6 +39,8 @@ pub(crate) struct Attributes {
     pub patch: &'static str,
     pub merge: &'static str,
     pub unions: &'static str,
+    /// `omit`, `keep`, `zero` or nothing: how a zero value is written.
+    pub zero: &'static str,
     pub default: &'static str,
 }
 
@@ -55,6 +57,10 @@ impl Attributes {
             rest = after;
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             let slot = match key {
+                "omit" | "keep" | "zero" => {
+                    found.zero = key;
+                    continue;
+                }
                 "required" => &mut found.required,
                 "gvk" => &mut found.kinds,
                 "list" => &mut found.list,
@@ -72,7 +78,7 @@ impl Attributes {
 
     /// Whether nothing but the type is said.
     fn is_plain(&self) -> bool {
-        [self.required, self.list, self.keys, self.map, self.patch, self.merge, self.default]
+        [self.required, self.list, self.keys, self.map, self.patch, self.merge, self.zero, self.default]
             .iter()
             .all(|a| a.is_empty())
     }
@@ -158,16 +164,7 @@ pub(super) fn of_kind(gvk: &Gvk) -> Option<&'static Definition> {
         let kinds = |d: &'static Definition| d.attributes().kinds.split(',').filter(|k| !k.is_empty());
         DEFINITIONS.iter().flat_map(|d| kinds(d).map(move |kind| (kind, d))).collect()
     });
-    let key = format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind);
-    if let Some(found) = BY_KIND.get(key.as_str()) {
-        return Some(found);
-    }
-    // These two exist in every group version and have no list of them.
-    match gvk.kind.as_str() {
-        "DeleteOptions" => definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"),
-        "WatchEvent" => definition("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"),
-        _ => None,
-    }
+    BY_KIND.get(format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind).as_str()).copied()
 }
 
 /// The definition that a `@reference` names; references leave `io.k8s.` out.
@@ -270,6 +267,11 @@ fn parse(attributes: &Attributes) -> Schema {
         };
     }
     schema.patch_merge_key = Text::Borrowed(attributes.merge);
+    let is_collection = schema.ty == Type::Array || schema.additional.is_some();
+    schema.omit_empty = attributes.zero == "omit" || (is_collection && attributes.zero != "keep");
+    if attributes.zero == "zero" {
+        schema.default = Some(Value::from("0"));
+    }
     if !attributes.default.is_empty() {
         schema.default = serde_json::from_str::<Value>(attributes.default).ok();
     }

@@ -5,6 +5,7 @@ mod resources;
 
 use std::sync::Arc;
 
+pub(crate) use definitions::Attributes;
 pub use definitions::{Definition, definition, definitions};
 
 use crate::meta::Gvk;

@@ -45,6 +45,7 @@ fn resource(line: &str) -> Resource {
         storage_version: version.to_owned(),
         storage_prefix: String::new(),
         enabled: true,
+        returns_deleted: false,
         hooks: hooks(group, version, kind),
     };
     for attribute in words {
@@ -53,6 +54,7 @@ fn resource(line: &str) -> Resource {
             "schema" => schema = definition(value),
             "namespaced" => row.namespaced = true,
             "off" => row.enabled = false,
+            "returns-deleted" => row.returns_deleted = true,
             "short" => row.short_names = list(value),
             "categories" => row.categories = list(value),
             "verbs" => row.verbs = list(value),

@@ -121,7 +121,19 @@ fn zero(schema: &Schema) -> Value {
     }
 }
 
-/// Decodes one value. `None` means that it is not set: null, or an empty list or map.
+/// Whether Go would call it empty.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+    }
+}
+
+/// Decodes one value. `None` means that it is not set.
 struct Seed<'c, 's> {
     context: &'c mut Context<'s>,
     schema: &'s Schema,
@@ -198,7 +210,7 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
                 None => break,
             }
         }
-        Ok(if list.is_empty() { None } else { Some(Value::Array(list)) })
+        Ok(Some(Value::Array(list)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
@@ -279,7 +291,7 @@ impl<'s> Context<'s> {
             }
             object.insert(key, value);
         }
-        Ok(if object.is_empty() { None } else { Some(Value::Object(object)) })
+        Ok(Some(Value::Object(object)))
     }
 
     /// Decodes an object with known fields.
@@ -296,7 +308,7 @@ impl<'s> Context<'s> {
             if object.contains_key(&key) {
                 self.note("duplicate", &key);
             }
-            match value {
+            match value.filter(|value| !(field.omit_empty && is_zero(value))) {
                 Some(value) => object.insert(key, value),
                 None => object.remove(&key),
             };

@@ -187,14 +187,23 @@ fn unknown_and_duplicate_fields_are_ignored_warned_about_or_refused() {
 #[test]
 fn what_is_not_set_is_not_kept_and_values_become_canonical() {
     let body = r#"{"metadata":{"name":"a","labels":{},"creationTimestamp":null,"deletionTimestamp":"2020-01-01T02:00:00.5+02:00"},
-        "spec":{"containers":[{"name":"a","args":[],"env":null,"resources":{"limits":{"cpu":1.5,"memory":"1024Mi"}}}],"volumes":[{"name":"v","emptyDir":{}}],"nodeSelector":{"a":null}}}"#;
+        "spec":{"hostNetwork":false,"automountServiceAccountToken":false,"nodeName":"","tolerations":[],"containers":[{"name":"a","args":[],"env":null,"resources":{"limits":{"cpu":1.5,"memory":"1024Mi"}}}],"volumes":[{"name":"v","emptyDir":{}}],"nodeSelector":{"a":null}}}"#;
     let pod = run("Pod", body, FieldValidation::Strict).unwrap().object;
     let expected = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "a", "deletionTimestamp": "2020-01-01T00:00:00Z"},
-        "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}], "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"a": ""}},
+        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "a", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}], "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"a": ""}},
     });
     assert_eq!(Value::Object(pod), expected);
+}
+
+#[test]
+fn lists_that_upstream_writes_empty_stay() {
+    let gvk = Gvk::new("discovery.k8s.io", "v1", "EndpointSlice");
+    let schema = builtin::schema_of_kind(&gvk).unwrap();
+    let body = br#"{"addressType":"IPv4","endpoints":[],"ports":[{"name":"","port":0}]}"#;
+    let slice = decode(body, &gvk, &schema, FieldValidation::Strict).unwrap().object;
+    assert_eq!((&slice["endpoints"], &slice["ports"]), (&json!([]), &json!([{"name": "", "port": 0}])));
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub enum Format {
     #[default]
     Json,
     Yaml,
+    /// Read only; answers are never written so.
+    Protobuf,
 }
 
 impl Format {
@@ -16,6 +18,7 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => crate::protobuf::CONTENT_TYPE,
         }
     }
 }
@@ -107,7 +110,8 @@ pub fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     match content_type(headers) {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
-        _ => Err(unsupported(&["application/json", "application/yaml"])),
+        crate::protobuf::CONTENT_TYPE => Ok(Format::Protobuf),
+        _ => Err(unsupported(&["application/json", "application/yaml", crate::protobuf::CONTENT_TYPE])),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn full(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>
 pub fn json(code: StatusCode, accept: Accept, bytes: Bytes) -> Response {
     match accept.format {
         Format::Json if !accept.pretty => full(code, Format::Json.content_type(), bytes),
-        Format::Json => full(code, Format::Json.content_type(), reformat(&bytes, indent)),
+        Format::Json | Format::Protobuf => full(code, Format::Json.content_type(), reformat(&bytes, indent)),
         Format::Yaml => full(code, Format::Yaml.content_type(), reformat(&bytes, yaml)),
     }
 }

@@ -1,93 +1,88 @@
-//! Discovery documents, made from the rows.
+//! Discovery: `/api`, `/apis` and below, in the old form or the aggregated one (KEP-3352).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use api::{Resource, Status};
+use api::{Status, discovery};
+use bytes::Bytes;
 use http::request::Parts;
-use http::{StatusCode, header};
-use serde_json::{Value, json};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use sha2::{Digest as _, Sha256};
 
 use crate::http::{Response, response};
 use crate::rows::Rows;
 use crate::server::Shared;
 
-/// Documents that are made once for a table.
+/// What the aggregated form is negotiated and answered as.
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// The aggregated documents, made when they are first asked for. They live as long as their table.
 #[derive(Default)]
-pub struct Documents;
+pub struct Documents {
+    core: OnceLock<Document>,
+    groups: OnceLock<Document>,
+}
+
+/// A document with its tag.
+pub struct Document {
+    pub body: Bytes,
+    pub tag: String,
+}
+
+impl Document {
+    pub fn new(body: Vec<u8>) -> Self {
+        let digest = Sha256::digest(&body);
+        let hex: String = digest.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789ABCDEF"[n as usize])).collect();
+        Self { body: Bytes::from(body), tag: format!("\"{hex}\"") }
+    }
+
+    /// The document, or 304 when the client has it.
+    pub fn answer(&self, headers: &HeaderMap, content_type: &'static str) -> Response {
+        let has = headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == self.tag.as_bytes());
+        let (code, body) = if has { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, self.body.clone()) };
+        let mut response = response::full(code, content_type, body);
+        if let Ok(tag) = HeaderValue::from_str(&self.tag) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        response
+    }
+}
 
 /// Answers a discovery path, or `None` when it is none.
 pub fn handle(server: &Shared, parts: &Parts) -> Option<Result<Response, Status>> {
     let rows = server.rows.load();
     let path = parts.uri.path().trim_matches('/');
     let mut segments = path.split('/');
-    let value = match (segments.next()?, segments.next(), segments.next(), segments.next()) {
-        ("api", None, None, None) => {
-            let address = server.settings.advertise;
-            json!({"kind": "APIVersions", "versions": ["v1"],
-                "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
+    let place = (segments.next()?, segments.next(), segments.next(), segments.next());
+    let plain = match place {
+        ("api" | "apis", None, None, None) if wants_aggregated(&parts.headers) => {
+            return Some(Ok(aggregated(&rows, place.0 == "api").answer(&parts.headers, AGGREGATED)));
         }
-        ("api", Some(version), None, None) => resources(&rows, "", version)?,
-        ("apis", None, None, None) => groups(&rows),
-        ("apis", Some(group), None, None) => one_group(&rows, group)?,
-        ("apis", Some(group), Some(version), None) => resources(&rows, group, version)?,
+        ("api", None, None, None) => discovery::api_versions(&rows.table, &server.settings.advertise.to_string()),
+        ("api", Some(version), None, None) => discovery::api_resource_list(&rows.table, "", version)?,
+        ("apis", None, None, None) => discovery::api_group_list(&rows.table),
+        ("apis", Some(group), None, None) => discovery::api_group(&rows.table, group)?,
+        ("apis", Some(group), Some(version), None) => discovery::api_resource_list(&rows.table, group, version)?,
         _ => return None,
     };
-    let _ = parts.headers.get(header::ACCEPT);
-    Some(Ok(response::full(StatusCode::OK, "application/json", value.to_string())))
+    Some(Ok(response::full(StatusCode::OK, "application/json", plain)))
 }
 
-fn by_group(rows: &Rows) -> BTreeMap<String, Vec<String>> {
-    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for row in rows.all() {
-        let versions = groups.entry(row.gvr.group.clone()).or_default();
-        if !versions.contains(&row.gvr.version) {
-            versions.push(row.gvr.version.clone());
+fn aggregated(rows: &Rows, core: bool) -> &Document {
+    let slot = if core { &rows.discovery.core } else { &rows.discovery.groups };
+    slot.get_or_init(|| Document::new(discovery::aggregated_v2(&rows.table, core)))
+}
+
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    for range in accepted {
+        let has = |part: &str| range.split(';').any(|p| p.trim() == part);
+        if has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") && has("v=v2") {
+            return true;
+        }
+        if matches!(range.trim(), "application/json" | "*/*") {
+            return false;
         }
     }
-    for versions in groups.values_mut() {
-        versions.sort_by_key(|v| (v.contains("alpha"), v.contains("beta"), std::cmp::Reverse(v.clone())));
-    }
-    groups
-}
-
-fn group_value(group: &str, versions: &[String]) -> Value {
-    let all: Vec<Value> =
-        versions.iter().map(|v| json!({"groupVersion": format!("{group}/{v}"), "version": v})).collect();
-    json!({"name": group, "versions": all, "preferredVersion": all.first()})
-}
-
-fn groups(rows: &Rows) -> Value {
-    let groups: Vec<Value> =
-        by_group(rows).iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group_value(g, v)).collect();
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
-}
-
-fn one_group(rows: &Rows, group: &str) -> Option<Value> {
-    let groups = by_group(rows);
-    let mut value = group_value(group, groups.get(group)?);
-    value["kind"] = json!("APIGroup");
-    value["apiVersion"] = json!("v1");
-    Some(value)
-}
-
-fn resources(rows: &Rows, group: &str, version: &str) -> Option<Value> {
-    let mut found: Vec<&Arc<Resource>> =
-        rows.all().map(|r| &r.resource).filter(|r| r.group == group && r.version == version).collect();
-    if found.is_empty() {
-        return None;
-    }
-    found.sort_by(|a, b| a.plural.cmp(&b.plural));
-    let mut list = Vec::new();
-    for r in found {
-        list.push(json!({"name": r.plural, "singularName": r.singular, "namespaced": r.namespaced, "kind": r.kind,
-            "verbs": r.verbs, "shortNames": r.short_names, "categories": r.categories}));
-        for s in &r.subresources {
-            let kind = s.kind.as_ref().map_or(r.kind.as_str(), |k| &k.kind);
-            list.push(json!({"name": format!("{}/{}", r.plural, s.name), "singularName": "", "namespaced": r.namespaced,
-                "kind": kind, "verbs": s.verbs}));
-        }
-    }
-    let gv = api::meta::api_version(group, version);
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv, "resources": list}))
+    false
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Call;
 use crate::http::negotiate::{self, Format};
+use crate::protobuf;
 
 /// The field validation that the request asks for.
 pub fn field_validation(call: &Call<'_>) -> Result<FieldValidation, Status> {
@@ -28,6 +29,7 @@ pub fn object_as(call: &Call<'_>, body: &Bytes, gvk: &Gvk, schema: &Schema) -> R
     let decoded = match negotiate::body_format(call.headers)? {
         Format::Json => codec::decode(body, gvk, schema, mode)?,
         Format::Yaml => codec::decode_yaml(body, gvk, schema, mode)?,
+        Format::Protobuf => codec::decode_value(protobuf::to_value(body)?, gvk, schema, mode)?,
     };
     call.warn(decoded.warnings);
     let mut object = decoded.object;

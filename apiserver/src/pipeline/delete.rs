@@ -83,7 +83,6 @@ pub async fn run(call: &Call<'_>, asked: &DeleteOptions) -> Result<Outcome, Stat
             Step::Remove => {
                 let gone = commit::delete(call.server, call.row, call.namespace, call.name, cached.revision).await?;
                 if let Some(revision) = gone {
-                    crate::allocate::on_deleted(call, &old);
                     let mut last = new;
                     object::metadata_mut(&mut last).insert("resourceVersion".to_owned(), json!(revision.to_string()));
                     return Ok(Outcome::Deleted(last));

@@ -32,7 +32,7 @@ impl Tabular {
             "Object" => Include::Object,
             _ => Include::Metadata,
         };
-        let definitions: Vec<Value> = row.resource.columns
+        let definitions: Vec<Value> = api::printer::columns(&row.resource)
             .iter()
             .map(|c| {
                 json!({"name": c.name, "type": c.ty, "format": c.format, "description": c.description, "priority": c.priority})
@@ -57,12 +57,19 @@ impl Tabular {
 
     /// Appends one row. An object that cannot be read has no cells.
     pub fn put_row(&self, out: &mut Vec<u8>, object: &Cached) {
-        let cells = match object.decode() {
-            Ok(decoded) => vec![Value::from(api::object::name(&decoded)), Value::from(self.now)],
-            Err(_) => Vec::new(),
+        let (cells, conditions) = match object.decode() {
+            Ok(decoded) => (
+                api::printer::cells(&self.row.resource, &decoded, self.now),
+                api::printer::row_conditions(&self.row.resource, &decoded),
+            ),
+            Err(_) => (Vec::new(), Vec::new()),
         };
         out.extend_from_slice(b"{\"cells\":");
         serde_json::to_writer(&mut *out, &cells).unwrap_or_else(|_| unreachable!("cells are JSON values"));
+        if !conditions.is_empty() {
+            out.extend_from_slice(b",\"conditions\":");
+            serde_json::to_writer(&mut *out, &conditions).unwrap_or_else(|_| unreachable!("conditions are JSON values"));
+        }
         match self.include {
             Include::None => {}
             Include::Object => {

@@ -139,7 +139,6 @@ async fn attempt(
     }
     if gone {
         let deleted = commit::delete(call.server, call.row, call.namespace, call.name, cached.revision).await?;
-        crate::allocate::on_deleted(call, old);
         return deleted.map(|revision| prepared.dry(call.server, call.row, revision)).transpose();
     }
     let stored = commit::put(call.server, call.row, prepared, cached.revision).await?;

@@ -50,12 +50,11 @@ pub struct Shared {
     pub rows: ArcSwap<Rows>,
     pub metrics: Metrics,
     pub leases: crate::leases::Leases,
+    pub allocator: Arc<crate::allocate::Allocator>,
     /// Cancelled when the server stops: watches end, new requests are refused.
     pub stopping: CancellationToken,
     /// Who a request without credentials is.
     pub anonymous: Arc<apiserver_auth::UserInfo>,
-    /// Discovery documents of the current rows.
-    pub discovery: crate::nonresource::Documents,
 }
 
 impl Shared {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Indexes};
 use super::{Certificates, Server, Shared};
+use crate::allocate::Allocator;
 use crate::cache::Caches;
 use crate::cache::feed::{FeedError, TransformerFor};
 use crate::config::Config;
@@ -51,8 +52,9 @@ impl Server {
         let transformer: TransformerFor =
             Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
         let indexes = Arc::new(Indexes::default());
+        let allocator = Allocator::new(&settings);
         let storage = rows::storage_rows(&table).into_iter();
-        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, vec![indexes.clone()]).await?;
+        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
         let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
@@ -63,8 +65,8 @@ impl Server {
             metrics: Metrics::default(),
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
-            discovery: crate::nonresource::Documents::default(),
             access,
+            allocator,
             settings,
             certificates,
             kv,

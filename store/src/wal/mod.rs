@@ -19,6 +19,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::image::{decode_members, encode_members};
 
 /// Room kept in every segment for what the store itself must log when the disk is full: lease ends, terms.
+/// In a small segment it is a quarter.
 const RESERVE: usize = 64 << 10;
 /// A file of zeros that another thread made ahead, to become the next segment.
 pub const PREPARED: &str = "prepared.tmp";
@@ -94,7 +95,8 @@ impl Log {
     /// beginning a new segment where it does not. Fails when the disk is full; the log is as before then and this may
     /// be tried again. Nothing of a group may be gathered yet.
     pub fn reserve(&mut self, records: usize, bytes: usize) -> io::Result<()> {
-        self.room_for(records, bytes, RESERVE)
+        let reserve = RESERVE.min(self.active.header.capacity as usize / 4);
+        self.room_for(records, bytes, reserve)
     }
 
     /// As [`Log::reserve`], but what is kept for the store itself may be used up.

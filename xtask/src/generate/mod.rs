@@ -2,6 +2,7 @@
 
 mod descriptions;
 mod facts;
+mod parameters;
 mod resources;
 mod schemas;
 
@@ -59,7 +60,8 @@ impl Documents {
 fn files(from: &Path) -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
     let documents = Documents::read(from)?;
     Ok(vec![
-        ("schemas.txt", schemas::text(&documents.definitions)?.into_bytes()),
+        ("schemas.txt", schemas::text(&documents.definitions, &documents.swagger)?.into_bytes()),
+        ("parameters.txt", parameters::text(&documents.swagger)?.into_bytes()),
         ("resources.txt", resources::text(&documents)?.into_bytes()),
         ("descriptions.deflate", descriptions::deflated(&documents.definitions)?),
     ])

@@ -22,6 +22,8 @@ struct Row {
     singular: String,
     kind: String,
     namespaced: bool,
+    /// Whether a delete answers with the object.
+    returns_deleted: bool,
     short: Vec<String>,
     categories: Vec<String>,
     verbs: BTreeSet<String>,
@@ -61,6 +63,7 @@ fn from_discovery(group: &str, version: &str, resource: &Value) -> Row {
         singular: text_of(resource, "singularResource").to_owned(),
         kind: resource.pointer("/responseKind/kind").and_then(Value::as_str).unwrap_or_default().to_owned(),
         namespaced: text_of(resource, "scope") == "Namespaced",
+        returns_deleted: false,
         short: texts(resource, "shortNames"),
         categories: texts(resource, "categories"),
         verbs: texts(resource, "verbs"),
@@ -161,6 +164,9 @@ fn line(row: &Row, versions: &[&str], schemas: &BTreeMap<String, &str>) -> anyho
     if facts::is_off(&row.version) {
         line.push_str(" off");
     }
+    if row.returns_deleted {
+        line.push_str(" returns-deleted");
+    }
     let verbs: Vec<_> = row.verbs.iter().cloned().collect();
     let (stored_group, stored_version) = facts::stored_as(&row.group, &row.plural, versions);
     let stored = if stored_group.is_empty() { stored_version } else { format!("{stored_group}/{stored_version}") };
@@ -185,6 +191,16 @@ fn line(row: &Row, versions: &[&str], schemas: &BTreeMap<String, &str>) -> anyho
     Ok(line)
 }
 
+/// Whether the published delete operation of a resource answers with the object instead of a Status.
+fn returns_deleted(swagger: &Value, row: &Row) -> bool {
+    let root = if row.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", row.group) };
+    let scope = if row.namespaced { "namespaces/{namespace}/" } else { "" };
+    let path = format!("{root}/{}/{scope}{}/{{name}}", row.version, row.plural);
+    let item = swagger.get("paths").and_then(|paths| paths.get(&path));
+    let answer = item.and_then(|item| item.pointer("/delete/responses/200/schema/$ref")).and_then(Value::as_str);
+    answer.is_some_and(|answer| !answer.ends_with(".meta.v1.Status"))
+}
+
 /// The text of all rows, sorted by group, version and plural.
 pub(super) fn text(documents: &Documents) -> anyhow::Result<String> {
     let mut rows = core_rows(&documents.swagger)?;
@@ -194,6 +210,9 @@ pub(super) fn text(documents: &Documents) -> anyhow::Result<String> {
             let resources = list(version, "resources");
             rows.extend(resources.map(|resource| from_discovery(name, text_of(version, "version"), resource)));
         }
+    }
+    for row in &mut rows {
+        row.returns_deleted = returns_deleted(&documents.swagger, row);
     }
     rows.sort_by(|a, b| (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural)));
     let schemas = definitions_by_kind(&documents.definitions);

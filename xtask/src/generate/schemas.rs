@@ -9,6 +9,8 @@
 //!
 //! A type is `string`, `string:date-time`, `[T]` (array), `{T}` (map), `@name` (another definition, without its
 //! `io.k8s.`), `any`, `raw` (anything, published as an object), `quantity` or `intorstring`. The default is last.
+//! `omit` marks scalars whose zero value is not written, `keep` lists and maps that are written empty, `zero` quantities
+//! that are written as "0" when not set: what Go's types do (`zeros.txt`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -45,9 +47,16 @@ const RAW: [&str; 3] = [
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
 ];
 
-/// Definitions whose group-version-kinds are one for each served group version: derived, not written.
-const IN_EVERY_GROUP: [&str; 2] =
-    ["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"];
+/// By definition, which of its fields are written how when they are zero. The documents do not say it.
+static ZEROS: &str = include_str!("zeros.txt");
+
+/// Marks of fields by definition: `omit`, `keep` or `zero`.
+fn marks(definition: &str) -> BTreeMap<&'static str, &'static str> {
+    let of = |line: &&'static str| line.split_once(' ').is_some_and(|(name, _)| name == definition);
+    let words = ZEROS.lines().find(of).into_iter().flat_map(|line| line.split(' ').skip(1));
+    let marked = words.filter_map(|word| word.split_once('='));
+    marked.flat_map(|(mark, fields)| fields.split(',').map(move |field| (field, mark))).collect()
+}
 
 fn reference(schema: &Value) -> Option<&str> {
     let holder = schema.pointer("/allOf/0").unwrap_or(schema);
@@ -84,7 +93,7 @@ fn kinds(value: &Value) -> String {
     listed.join(",")
 }
 
-fn attributes(line: &mut String, name: &str, schema: &Value) -> anyhow::Result<()> {
+fn attributes(line: &mut String, schema: &Value, kinds_of: Option<&Value>) -> anyhow::Result<()> {
     let object = schema.as_object().context("a schema is not an object")?;
     if let Some(unknown) = object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         bail!("unknown key {unknown}");
@@ -92,7 +101,7 @@ fn attributes(line: &mut String, name: &str, schema: &Value) -> anyhow::Result<(
     if let Some(required) = object.get("required") {
         write!(line, " required={}", joined(required))?;
     }
-    if let (Some(of), false) = (object.get("x-kubernetes-group-version-kind"), IN_EVERY_GROUP.contains(&name)) {
+    if let Some(of) = kinds_of {
         write!(line, " gvk={}", kinds(of))?;
     }
     if let Some(list_type) = object.get("x-kubernetes-list-type").and_then(Value::as_str) {
@@ -120,18 +129,23 @@ fn attributes(line: &mut String, name: &str, schema: &Value) -> anyhow::Result<(
     Ok(())
 }
 
-/// The text of all definitions.
-pub fn text(definitions: &BTreeMap<String, Value>) -> anyhow::Result<String> {
+/// The text of all definitions. Their kinds come from the v2 document: a v3 one leaves out those of other groups.
+pub fn text(definitions: &BTreeMap<String, Value>, swagger: &Value) -> anyhow::Result<String> {
+    let kinds_of = |name: &str| swagger.get("definitions")?.get(name)?.get("x-kubernetes-group-version-kind");
     let mut text = String::new();
     for (name, definition) in definitions {
         let ty = if RAW.contains(&name.as_str()) { "raw".to_owned() } else { type_of(definition)? };
         let mut line = format!("{name} {ty}");
-        attributes(&mut line, name, definition).with_context(|| format!("definition {name}"))?;
+        attributes(&mut line, definition, kinds_of(name)).with_context(|| format!("definition {name}"))?;
         writeln!(text, "{line}")?;
+        let marks = marks(name);
         for (field, schema) in definition.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let ty = type_of(schema).with_context(|| format!("field {field} of {name}"))?;
             let mut line = format!(" {field} {ty}");
-            attributes(&mut line, "", schema).with_context(|| format!("field {field} of {name}"))?;
+            if let Some(mark) = marks.get(field.as_str()) {
+                write!(line, " {mark}")?;
+            }
+            attributes(&mut line, schema, None).with_context(|| format!("field {field} of {name}"))?;
             writeln!(text, "{line}")?;
         }
     }
