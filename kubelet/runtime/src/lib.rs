@@ -2,4 +2,10 @@
 //!
 //! Knows the Container Runtime Interface, nothing of the Kubernetes API.
 
+pub mod cgroup;
 pub mod cri;
+mod files;
+pub mod images;
+mod network;
+pub mod shim;
+mod syscall;
