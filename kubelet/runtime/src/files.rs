@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Replaces the file's content; a reader, or a restart after a kill, sees the old or the new. Not forced to disk: what
@@ -54,4 +54,33 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(named),
     }
+}
+
+/// A file that containers read as whoever they are.
+pub fn public(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::write(path, content)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
+        .map_err(|error| io::Error::new(error.kind(), format!("write {}: {error}", path.display())))
+}
+
+/// Lets everyone enter the directory and list it.
+pub fn open_to_all(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// Bytes and inodes below a directory; what vanishes meanwhile does not count.
+pub fn usage(path: &Path) -> (u64, u64) {
+    let (mut bytes, mut inodes) = (0, 1);
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            let (inner_bytes, inner_inodes) = usage(&entry.path());
+            bytes += inner_bytes;
+            inodes += inner_inodes;
+        } else {
+            inodes += 1;
+        }
+        bytes += metadata.blocks() * 512;
+    }
+    (bytes, inodes)
 }

@@ -224,7 +224,7 @@ fn kill_group(directory: &Path) {
         }
         for pid in fresh {
             // Gone meanwhile is as good.
-            drop(crate::syscall::process::signal(pid, libc::SIGKILL));
+            let _ = crate::syscall::process::signal(pid, libc::SIGKILL);
         }
     }
 }

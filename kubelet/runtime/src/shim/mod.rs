@@ -18,6 +18,7 @@ mod terminal;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+pub(crate) use container::EXIT_FILE;
 pub(crate) use log::unix_nanos;
 
 use self::protocol::{Envelope, Message, Reply, Request};

@@ -88,8 +88,12 @@ pub struct Exit {
     pub code: i32,
     pub signal: i32,
     pub oom_killed: bool,
-    /// Unix nanoseconds.
+    /// Unix nanoseconds; 0 when its program never ran.
+    pub started_at: i64,
     pub finished_at: i64,
+    /// Why its program could not be run.
+    #[serde(default)]
+    pub start_error: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -47,8 +47,8 @@ impl Shim {
             Request::Stdin { container, close } => return self.stdin(core, number, &container, close),
             Request::PortForward { port } => return self.port_forward(core, number, port),
             Request::List => {
-                let listed = self.containers.values().filter_map(Container::listed).collect();
-                return self.reply(core, number, Reply::Listed(listed));
+                self.lists.push((core, number));
+                return self.answer_lists();
             }
             Request::Signal { container, signal, all } => self.signal(&container, signal, all),
             Request::KillExec { exec } => self.kill_exec(core, exec),
@@ -134,10 +134,11 @@ impl Shim {
             let message = status.error.unwrap_or_else(|| "the starting process ended without a word".into());
             if let Some(pid) = status.pid {
                 // It ends by itself too; its death is nobody's.
-                drop(kill(Pid::from_raw(pid), Signal::SIGKILL));
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             self.forget(&id);
-            return self.reply(core, number, Reply::NotStarted { message });
+            self.reply(core, number, Reply::NotStarted { message });
+            return self.answer_lists();
         };
         let started_at = unix_nanos();
         container.phase = Phase::Running { pid, started_at };
@@ -146,11 +147,23 @@ impl Shim {
             container.terminal = Some(terminal);
             if let Ok(copy) = copy {
                 // Without a watch the terminal still works, only its log stays empty.
-                drop(self.watch_output(&id, Stream::Stdout, copy));
+                let _ = self.watch_output(&id, Stream::Stdout, copy);
             }
         }
         self.reply(core, number, Reply::Started { pid, started_at });
+        self.answer_lists();
         self.claim_earlier(pid);
+    }
+
+    /// A list would say nothing right of a container that is just starting.
+    fn answer_lists(&mut self) {
+        if self.containers.values().any(|container| matches!(container.phase, Phase::Starting { .. })) {
+            return;
+        }
+        let listed: Vec<_> = self.containers.values().filter_map(Container::listed).collect();
+        for (core, number) in std::mem::take(&mut self.lists) {
+            self.reply(core, number, Reply::Listed(listed.clone()));
+        }
     }
 
     fn exec(&mut self, core: u64, number: u64, spec: &ExecSpec, fds: Vec<OwnedFd>) -> Result<()> {
@@ -265,7 +278,7 @@ impl Shim {
             self.sources.remove(&token);
         }
         // What cannot be detached goes with the mount namespace.
-        drop(mount::detach(&container.bundle.join("rootfs")));
+        let _ = mount::detach(&container.bundle.join("rootfs"));
     }
 
     /// The link first: the namespace itself is taken apart later, and its name and address are wanted again.

@@ -54,7 +54,9 @@ pub struct Shim {
     /// First process of the Pod's shared PID namespace.
     pod_process: Option<i32>,
     pub(super) has_network: bool,
-    pub(super) ended: bool,
+    /// (core, number) of requests to list, which wait for what is starting.
+    pub(super) lists: Vec<(u64, u64)>,
+    ended: bool,
 }
 
 impl Shim {
@@ -72,6 +74,7 @@ impl Shim {
             unclaimed: Vec::new(),
             pod_process,
             has_network: spec.network.is_some(),
+            lists: Vec::new(),
             ended: false,
         };
         let mut deaths = SigSet::empty();
@@ -154,7 +157,7 @@ impl Shim {
 
     fn watch(&self, fd: BorrowedFd<'_>, token: u64, flags: EpollFlags) {
         // Fails only for a descriptor that is not in the set, and all of these are.
-        drop(self.epoll.modify(fd, &mut EpollEvent::new(flags, token)));
+        let _ = self.epoll.modify(fd, &mut EpollEvent::new(flags, token));
     }
 
     fn accept(&mut self, token: u64) {
@@ -163,7 +166,7 @@ impl Shim {
         let connected = self.sources.values().filter(|source| matches!(source, Source::Core(_))).count();
         if connected < CORES {
             // Refused by dropping it; the core tries again.
-            drop(self.add(Source::Core(core), EpollFlags::EPOLLIN));
+            let _ = self.add(Source::Core(core), EpollFlags::EPOLLIN);
         }
     }
 
@@ -247,7 +250,8 @@ impl Shim {
         for output in &mut container.outputs {
             while output.pump(&mut container.log, &mut container.taps) == Flow::More {}
         }
-        let exit = Exit { code, signal, oom_killed, finished_at: unix_nanos() };
+        let exit =
+            Exit { code, signal, oom_killed, started_at, finished_at: unix_nanos(), start_error: String::new() };
         // A full disk: cores that are connected learn it by message, later ones by asking.
         drop(container.record(&exit));
         container.phase = Phase::Ended { started_at, exit: exit.clone() };
@@ -340,7 +344,7 @@ impl Shim {
         }
         if let Some(pid) = self.pod_process {
             // Gone already is as good.
-            drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL));
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
         }
         self.ended = true;
     }

@@ -29,7 +29,14 @@ pub fn sandbox(spec: &SandboxSpec) -> Result<Option<i32>> {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
         fs::write(&path, value).map_err(|error| format!("set sysctl {name}={value}: {error}"))?;
     }
-    spec.pod_pid.then(first_process).transpose()
+    if !spec.pod_pid {
+        return Ok(None);
+    }
+    let pid = first_process()?;
+    let link = spec.shared_memory.with_file_name("pid");
+    std::os::unix::fs::symlink(format!("/proc/{pid}/ns/pid"), &link)
+        .map_err(|error| format!("make link {}: {error}", link.display()))?;
+    Ok(Some(pid))
 }
 
 fn namespaces(spec: &SandboxSpec) -> Result<()> {

@@ -36,7 +36,7 @@ impl Sender {
     fn send(self, message: &[u8], fds: &[RawFd]) {
         // SAFETY: the descriptor stays open until exec or exit; this process never closes it.
         let fd = unsafe { BorrowedFd::borrow_raw(self.0) };
-        drop(socket::send(fd, message, fds));
+        let _ = socket::send(fd, message, fds);
     }
 }
 

@@ -4,6 +4,8 @@
 pub mod fs;
 pub mod mount;
 pub mod netlink;
+pub mod pipe;
 pub mod process;
 pub mod socket;
 pub mod terminal;
+pub mod watched;

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -160,4 +160,29 @@ pub fn empty_root() -> nix::Result<()> {
     nix::unistd::pivot_root(".", ".")?;
     nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
     nix::unistd::chdir("/")
+}
+
+/// Takes away every mount of this namespace at or below `path`, innermost first.
+pub fn detach_below(path: &Path) -> std::io::Result<()> {
+    let Ok(path) = path.canonicalize() else { return Ok(()) };
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let below: Vec<PathBuf> = points.filter(|point| point.starts_with(&path)).collect();
+    for point in below.iter().rev() {
+        detach(point)?;
+    }
+    Ok(())
+}
+
+/// Blanks are written as octal numbers there.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.filter(|_| *first == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { after.get(3..).unwrap_or(&[]) } else { after };
+    }
+    std::ffi::OsString::from_vec(bytes).into()
 }

@@ -200,7 +200,7 @@ pub fn kill_tree(root: i32) {
     let mut at = 0;
     while let Some(pid) = found.get(at).copied().filter(|_| found.len() < MOST) {
         at += 1;
-        drop(signal(pid, libc::SIGSTOP));
+        let _ = signal(pid, libc::SIGSTOP);
         let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for thread in threads.flatten() {
             let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
@@ -209,6 +209,25 @@ pub fn kill_tree(root: i32) {
     }
     for pid in found {
         // Gone meanwhile is as good.
-        drop(signal(pid, libc::SIGKILL));
+        let _ = signal(pid, libc::SIGKILL);
+    }
+}
+
+/// Kills the process if its command line is the one that is meant, and waits until it is gone. Gone already is fine.
+pub fn kill_and_wait(pid: i32, is_meant: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let Ok(fd) = pidfd(pid) else { return Ok(()) };
+    // Read after the descriptor is held: the number cannot become another process's in between.
+    let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if !is_meant(&String::from_utf8_lossy(&command_line)) {
+        return Ok(());
+    }
+    match signal_pidfd(&fd, libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    if wait_pidfd(&fd, 30_000)? {
+        Ok(())
+    } else {
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("process {pid} does not end")))
     }
 }
