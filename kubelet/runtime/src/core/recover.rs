@@ -95,7 +95,7 @@ impl Core {
                 }
             }
             let mut links = core.used_links();
-            links.insert(crate::network::gateway_link(&core.config.cluster_id));
+            links.extend(crate::network::node_links(&core.config.cluster_id));
             crate::network::delete_other_links(&core.config.cluster_id, &links)
         })
         .await

@@ -97,9 +97,15 @@ fn is_tag(tag: &str) -> bool {
 fn is_registry(text: &str) -> bool {
     let host = text.split_once(':').map_or(text, |(host, _)| host);
     (text.contains('.') || text.contains(':') || text == "localhost")
-        && !host.is_empty()
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-')
+        && host.split('.').all(is_host_label)
         && text.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+fn is_host_label(label: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    edge(label.bytes().next())
+        && edge(label.bytes().last())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Letters and digits, with single separators `.`, `_`, `__` or dashes between.

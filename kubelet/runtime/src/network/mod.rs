@@ -7,7 +7,15 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 
-use crate::syscall::netlink::{Batch, Mac, Socket};
+use crate::syscall::netlink::{Batch, Mac, Socket, VethEnd};
+
+/// Nothing is sent there.
+const GATEWAY_MTU: u32 = 1500;
+
+/// Ends of the pair that carries the gateway's address.
+pub fn node_links(cluster_id: &str) -> BTreeSet<String> {
+    BTreeSet::from([gateway_link(cluster_id), format!("cox{cluster_id}gp")])
+}
 
 /// A link's name is at most 15 bytes: `cox`, the cluster's 8 digits, and the address's lower half.
 pub fn link_name(cluster_id: &str, address: Ipv4Addr) -> String {
@@ -15,8 +23,9 @@ pub fn link_name(cluster_id: &str, address: Ipv4Addr) -> String {
     format!("cox{cluster_id}{high:02x}{low:02x}")
 }
 
-/// The dummy link that carries the gateway's address while no Pod is there.
-pub fn gateway_link(cluster_id: &str) -> String {
+/// The link that carries the gateway's address while no Pod is there: one end of a pair that leads nowhere, since not
+/// every kernel has dummy links.
+fn gateway_link(cluster_id: &str) -> String {
     format!("cox{cluster_id}gw")
 }
 
@@ -36,7 +45,10 @@ pub fn prepare_node(cluster_id: &str, gateway: Ipv4Addr) -> io::Result<()> {
     let name = gateway_link(cluster_id);
     if socket.index(&name).is_err() {
         let mut batch = Batch::default();
-        batch.dummy(&name);
+        let here = VethEnd { name: &name, mac: mac_of(gateway, true) };
+        let there = VethEnd { name: &format!("cox{cluster_id}gp"), mac: mac_of(gateway, false) };
+        batch.veth(&here, &there, None, GATEWAY_MTU);
+        batch.link_up(there.name);
         socket.apply(&batch)?;
     }
     let mut batch = Batch::default();

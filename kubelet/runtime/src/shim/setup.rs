@@ -64,7 +64,7 @@ fn connect(network: &Network, host: &Socket, host_namespace: &fs::File) -> io::R
     let inner = VethEnd { name: "eth0", mac: mac_of(network.address, false) };
     let outer = VethEnd { name: &network.host_link, mac: mac_of(network.address, true) };
     let mut batch = Batch::default();
-    batch.veth(&inner, &outer, host_namespace.as_raw_fd(), network.mtu);
+    batch.veth(&inner, &outer, Some(host_namespace.as_raw_fd()), network.mtu);
     batch.link_up("lo");
     pod.apply(&batch)?;
 
@@ -78,6 +78,7 @@ fn connect(network: &Network, host: &Socket, host_namespace: &fs::File) -> io::R
 
     let index = host.index(&network.host_link)?;
     let mut batch = Batch::default();
+    batch.link_up(&network.host_link);
     batch.address(index, network.gateway);
     batch.link_route(index, network.address, Some(network.gateway));
     batch.neighbour(index, network.address, inner.mac);

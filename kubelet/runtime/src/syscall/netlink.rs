@@ -45,8 +45,9 @@ impl Batch {
         self.subjects.push(subject);
     }
 
-    /// A veth pair, both ends up: `here` in the socket's namespace, `there` in the one behind `there_namespace`.
-    pub fn veth(&mut self, here: &VethEnd<'_>, there: &VethEnd<'_>, there_namespace: RawFd, mtu: u32) {
+    /// A veth pair: `here`, which is up, in the socket's namespace, `there` in the one behind `namespace`, or here too.
+    /// The kernel cannot have the far end up before the pair is whole.
+    pub fn veth(&mut self, here: &VethEnd<'_>, there: &VethEnd<'_>, namespace: Option<RawFd>, mtu: u32) {
         let subject = format!("make link {} with peer {}", here.name, there.name);
         self.message(libc::RTM_NEWLINK, NEW, subject, |out| {
             link_header(out, 0, libc::IFF_UP as u32);
@@ -55,21 +56,14 @@ impl Batch {
                 attribute(out, libc::IFLA_INFO_KIND, b"veth");
                 nested(out, libc::IFLA_INFO_DATA, |out| {
                     nested(out, VETH_INFO_PEER, |out| {
-                        link_header(out, 0, libc::IFF_UP as u32);
+                        link_header(out, 0, 0);
                         link_attributes(out, there, mtu);
-                        attribute(out, libc::IFLA_NET_NS_FD, &(there_namespace as u32).to_ne_bytes());
+                        if let Some(namespace) = namespace {
+                            attribute(out, libc::IFLA_NET_NS_FD, &(namespace as u32).to_ne_bytes());
+                        }
                     });
                 });
             });
-        });
-    }
-
-    /// A link that leads nowhere and carries addresses; there already is fine.
-    pub fn dummy(&mut self, name: &str) {
-        self.message(libc::RTM_NEWLINK, libc::NLM_F_CREATE as u16, format!("make link {name}"), |out| {
-            link_header(out, 0, libc::IFF_UP as u32);
-            attribute(out, libc::IFLA_IFNAME, &terminated(name));
-            nested(out, libc::IFLA_LINKINFO, |out| attribute(out, libc::IFLA_INFO_KIND, b"dummy"));
         });
     }
 
@@ -94,14 +88,6 @@ impl Batch {
             out.extend_from_slice(&index.to_ne_bytes());
             attribute(out, libc::IFA_LOCAL, &address.octets());
             attribute(out, libc::IFA_ADDRESS, &address.octets());
-        });
-    }
-
-    pub fn delete_address(&mut self, index: u32, address: Ipv4Addr) {
-        self.message(libc::RTM_DELADDR, 0, format!("delete address {address}/32"), |out| {
-            out.extend_from_slice(&[libc::AF_INET as u8, 32, 0, 0]);
-            out.extend_from_slice(&index.to_ne_bytes());
-            attribute(out, libc::IFA_LOCAL, &address.octets());
         });
     }
 

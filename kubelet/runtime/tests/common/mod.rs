@@ -130,7 +130,7 @@ impl Node {
     /// Everything that this node has in the kernel and in its directories.
     pub fn traces(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        found.extend(links(&self.config.cluster_id).into_iter().filter(|name| !name.ends_with("gw")));
+        found.extend(links(&self.config.cluster_id).into_iter().filter(|name| !name.ends_with("gw") && !name.ends_with("gp")));
         for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
             if line.contains(&*self.directory.path().to_string_lossy()) {
                 found.insert(line.to_owned());
@@ -245,6 +245,9 @@ pub fn layer(files: &[File<'_>]) -> Vec<u8> {
         header.as_old_mut().name[..file.path.len()].copy_from_slice(file.path.as_bytes());
         header.set_entry_type(file.kind);
         header.set_mode(file.mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         let mut content = file.content;
         if matches!(file.kind, tar::EntryType::Symlink | tar::EntryType::Link) {
             header.as_old_mut().linkname[..content.len()].copy_from_slice(content);
