@@ -39,8 +39,11 @@ impl World {
             pods.insert(name, pod);
         }
         let api = FakeApi::new();
-        api.put("nodes", json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
-            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}));
+        api.put(
+            "nodes",
+            json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}),
+        );
         let proxy = Proxy::start(&node, config(), &api);
         eventually("gateway", || node.command("ip", "addr").contains("10.244.0.1/32"));
         Self { node, outside, pods, api, proxy }
@@ -62,8 +65,10 @@ impl World {
     fn endpoints(&self, service: &str, protocol: &str, last: &[u8]) {
         let endpoints: Vec<Value> = last
             .iter()
-            .map(|last| json!({"addresses": [format!("10.244.0.{last}")], "nodeName": "node-1",
-                "conditions": {"ready": true}}))
+            .map(|last| {
+                json!({"addresses": [format!("10.244.0.{last}")], "nodeName": "node-1",
+                "conditions": {"ready": true}})
+            })
             .collect();
         self.api.put(
             "endpointslices",
@@ -144,12 +149,14 @@ fn nobody_home_is_refused_at_once() {
     // The kernel tells a local sender of UDP by EPERM.
     let refused = [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied];
     for (who, from) in [("Pod", &world.pods["a"]), ("node", &world.node)] {
-        eventually(&format!("TCP refused to {who}"), || {
-            matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused)
-        });
-        eventually(&format!("UDP refused to {who}"), || {
-            matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind()))
-        });
+        eventually(
+            &format!("TCP refused to {who}"),
+            || matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused),
+        );
+        eventually(
+            &format!("UDP refused to {who}"),
+            || matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind())),
+        );
     }
 }
 
