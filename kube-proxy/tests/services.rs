@@ -6,7 +6,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -183,11 +184,25 @@ fn node_ports_and_load_balancers_answer_outside() {
 
     // Policy Local keeps the client's address and uses only this node's endpoints.
     spec["externalTrafficPolicy"] = "Local".into();
+    spec["healthCheckNodePort"] = 31999.into();
     spec["loadBalancerSourceRanges"] = json!(["192.168.51.0/24"]);
     world.api.put("services", json!({"metadata": metadata, "spec": spec, "status": status}));
     eventually("client address kept", || {
         world.outside.ask("192.168.50.1:30080").unwrap().client.to_string() == OUTSIDE_IP
     });
+    // Load balancers learn whether this node has endpoints.
+    let check = || {
+        world.outside.run(|| {
+            let mut stream = TcpStream::connect("192.168.50.1:31999")?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: lb\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            std::io::Result::Ok(text)
+        })
+    };
+    let healthy =
+        "{\"localEndpoints\":2,\"service\":{\"name\":\"web\",\"namespace\":\"default\"},\"serviceProxyHealthy\":true}";
+    eventually("healthy", || check().is_ok_and(|text| text.starts_with("HTTP/1.1 200") && text.ends_with(healthy)));
     // Source ranges hold for the load balancer's address, not for node ports.
     assert_eq!(world.outside.ask("192.168.50.1:80").unwrap_err().kind(), ErrorKind::TimedOut);
 }
