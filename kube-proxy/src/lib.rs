@@ -11,6 +11,7 @@ mod apply;
 mod cleanup;
 mod config;
 mod conntrack;
+pub mod dns;
 mod index;
 pub mod model;
 pub mod net;
