@@ -49,7 +49,8 @@ pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Pe
         }
     };
     response::warn(&mut response, &seen.warnings);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    let private = HeaderValue::from_static("no-cache, private");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);
     server.metrics.request(&seen.labels, response.status().as_u16(), started.elapsed());
     response
 }
