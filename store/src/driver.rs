@@ -1,7 +1,7 @@
 //! Runs the engine on a thread of its own: requests queue up while a group is being synced and share the next one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -125,6 +125,8 @@ pub struct Driver {
     pub inbox: Inbox,
     pub published: watch::Sender<Arc<State>>,
     pub beside: Box<dyn Beside>,
+    /// Set once the engine no longer acknowledges.
+    pub failure: Arc<OnceLock<Error>>,
     /// Zero of the engine's clock.
     pub started: Instant,
 }
@@ -171,13 +173,13 @@ impl Driver {
                 }
             }
             if let Some(error) = self.engine.failed() {
+                self.failure.get_or_init(|| error.clone());
                 waiters.drain().for_each(|(_, waiter)| drop(waiter.send(Err(error.clone()))));
             }
+            let beside = self.beside.after_turn(&self.engine, turn.state.is_some(), Instant::now());
             if last {
                 break;
             }
-            let now = Instant::now();
-            let beside = self.beside.after_turn(&self.engine, turn.state.is_some(), now);
             more = turn.more;
             let engine = turn.wake.map(|at| self.started + Duration::from_millis(at));
             wake = engine.into_iter().chain(beside).min();

@@ -3,6 +3,7 @@
 //! a seed in simulation.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,8 +29,8 @@ pub enum Input {
     LeaseLeft(i64),
     /// A save is done; with a snapshot, the log is not needed up to this entry.
     Saved { released: Option<u64> },
-    /// [`Log::wants_next`]'s file is there.
-    NextIsPrepared,
+    /// The file that [`Log::wants_next`] named is there.
+    NextIsPrepared(PathBuf),
     Receive(Box<Message>),
 }
 
@@ -169,8 +170,8 @@ impl Engine {
                 }
                 Ok(Output::Done)
             }
-            Input::NextIsPrepared => {
-                self.log.next_is_prepared();
+            Input::NextIsPrepared(path) => {
+                self.log.next_is_prepared(path);
                 Ok(Output::Done)
             }
             Input::Receive(message) => {

@@ -22,8 +22,8 @@ use crate::wal::segment;
 
 /// A change is in sled after this time at the latest, unless sled is slow.
 const SAVE_AFTER: Duration = Duration::from_secs(30);
-/// Or when the log has grown by this many bytes.
-const SAVE_BYTES: u64 = 8 << 20;
+/// Or when the log has grown by this part of what asks for a snapshot.
+const SAVES_PER_SNAPSHOT: u64 = 4;
 
 enum Job {
     Prepare(PathBuf, u64),
@@ -130,7 +130,7 @@ impl Beside for Keeper {
             // Its end is an input, after which this is called again.
             return None;
         }
-        if now < due && engine.log().written() - self.saved_at < SAVE_BYTES {
+        if now < due && engine.log().written() - self.saved_at < self.snapshot_bytes / SAVES_PER_SNAPSHOT {
             return Some(due);
         }
         self.save(engine);
@@ -192,7 +192,7 @@ impl Worker {
         while let Ok(job) = queue.recv() {
             let input = match job {
                 Job::Prepare(path, bytes) => match segment::prepare(&*self.disk, &path, bytes) {
-                    Ok(_) => Input::NextIsPrepared,
+                    Ok(_) => Input::NextIsPrepared(path),
                     Err(error) => {
                         tracing::warn!(%error, path = %path.display(), "log: next segment is not prepared");
                         continue;

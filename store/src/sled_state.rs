@@ -9,6 +9,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use imbl::ordmap::DiffItem;
@@ -21,6 +22,9 @@ use crate::image;
 const PIECE: usize = 64 << 10;
 /// Bytes that one batch adds at most, roughly.
 const BATCH: usize = 4 << 20;
+/// How often a lock that a former handle still holds is tried again, and after what time.
+const LOCK_TRIES: u32 = 300;
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 const CHANGE: u8 = b'c';
 const DESCRIPTION: &[u8] = b"d";
 const SUM: &[u8] = b"s";
@@ -61,8 +65,7 @@ impl SledState {
     fn open_and_load(path: &Path, cache_bytes: u64) -> Result<(SledState, State), Fault> {
         std::fs::create_dir_all(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
-        let db = config.open()?;
+        let db = open_database(path, cache_bytes)?;
         let mut sled = SledState { db, held: State::default(), sum: 0 };
         sled.load()?;
         let state = sled.held.clone();
@@ -197,6 +200,22 @@ impl SledState {
             visit(self, key_of(place, number as u16), piece);
         }
         encoded.len()
+    }
+}
+
+/// sled's threads may give its file back a little after its handle is dropped. No other process has it: the store's own
+/// lock is held.
+fn open_database(path: &Path, cache_bytes: u64) -> Result<Db, Fault> {
+    let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+    let mut tries = 0;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") && tries < LOCK_TRIES => {
+                tries += 1;
+                std::thread::sleep(LOCK_AGAIN);
+            }
+            other => return Ok(other?),
+        }
     }
 }
 
