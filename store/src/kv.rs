@@ -160,6 +160,8 @@ pub enum Error {
     LeaseNotFound,
     #[error("etcdserver: lease already exists")]
     LeaseExists,
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
     #[error("etcdserver: request is too large")]
