@@ -18,6 +18,11 @@ impl Path {
         Self(String::new())
     }
 
+    /// The path of one field without a name, which upstream has where it means the whole object.
+    pub fn empty_name() -> Self {
+        Self(" ".to_owned())
+    }
+
     pub fn child(&self, name: &str) -> Self {
         let dot = if self.0.is_empty() { "" } else { "." };
         Self(format!("{}{dot}{name}", self.0))
@@ -33,7 +38,11 @@ impl Path {
     }
 
     pub fn as_str(&self) -> &str {
-        if self.0.is_empty() { "<nil>" } else { &self.0 }
+        match self.0.as_str() {
+            "" => "<nil>",
+            " " => "",
+            path => path,
+        }
     }
 }
 
@@ -101,11 +110,13 @@ pub struct FieldError {
     /// The value at fault; shown for the types that show one.
     pub bad_value: Option<Value>,
     pub detail: String,
+    /// How the value is shown, if not in its published form.
+    shown: Option<Box<str>>,
 }
 
 impl FieldError {
     fn new(kind: FieldErrorType, path: &Path, bad_value: Option<Value>, detail: String) -> Self {
-        Self { kind, path: path.as_str().to_owned(), bad_value, detail }
+        Self { kind, path: path.as_str().to_owned(), bad_value, detail, shown: None }
     }
 
     pub fn required(path: &Path, detail: impl Into<String>) -> Self {
@@ -114,6 +125,11 @@ impl FieldError {
 
     pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(FieldErrorType::Invalid, path, Some(value.into()), detail.into())
+    }
+
+    /// As [`FieldError::invalid`] where upstream does not show the value.
+    pub fn invalid_without_value(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorType::Invalid, path, None, detail.into())
     }
 
     pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
@@ -153,12 +169,23 @@ impl FieldError {
         Self::new(FieldErrorType::TooMany, path, Some(actual.into()), detail)
     }
 
-    /// The value is none of the supported ones; they are listed sorted and quoted, as upstream does.
+    /// The value is none of the supported ones, which are listed quoted in the order given.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut sorted: Vec<_> = supported.iter().map(|s| go_quote(s)).collect();
-        sorted.sort();
-        let detail = format!("supported values: {}", sorted.join(", "));
+        let quoted: Vec<_> = supported.iter().map(|s| go_quote(s)).collect();
+        let detail = format!("supported values: {}", quoted.join(", "));
         Self::new(FieldErrorType::NotSupported, path, Some(value.into()), detail)
+    }
+
+    /// Says more than the constructor did.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// Shows the value in this text, where upstream shows it in another form than the published one.
+    pub fn shown_as(mut self, text: impl Into<Box<str>>) -> Self {
+        self.shown = Some(text.into());
+        self
     }
 
     /// The error without its path: `Invalid value: "x": must be y`.
@@ -166,7 +193,10 @@ impl FieldError {
         let mut text = self.kind.words().to_owned();
         if let Some(value) = &self.bad_value {
             text.push_str(": ");
-            text.push_str(&shown(value));
+            match &self.shown {
+                Some(shown) => text.push_str(shown),
+                None => text.push_str(&shown(value)),
+            }
         }
         if !self.detail.is_empty() {
             text.push_str(": ");
@@ -246,7 +276,7 @@ mod tests {
     fn errors_read_as_upstreams() {
         let path = Path::new("spec").child("ports").index(0).child("protocol");
         assert_eq!(
-            FieldError::not_supported(&path, "X", &["UDP", "SCTP", "TCP"]).to_string(),
+            FieldError::not_supported(&path, "X", &["SCTP", "TCP", "UDP"]).to_string(),
             r#"spec.ports[0].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP""#
         );
         assert_eq!(FieldError::required(&Path::new("a"), "").to_string(), "a: Required value");

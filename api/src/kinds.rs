@@ -2,6 +2,7 @@
 
 mod autoscaling;
 mod certificates;
+mod check;
 mod config;
 mod endpoints;
 mod event;
@@ -65,9 +66,8 @@ pub fn hooks(group: &str, version: &str, kind: &str) -> Hooks {
             extension::webhook_hooks(kind)
         }
         ("coordination.k8s.io", "Lease") => policy::lease_hooks(),
-        ("", "ServiceAccount") | ("node.k8s.io", "RuntimeClass") => {
-            Hooks { prepare: Some(prepare::nothing), ..Hooks::default() }
-        }
+        ("node.k8s.io", "RuntimeClass") => policy::runtime_hooks(),
+        ("", "ServiceAccount") => Hooks { prepare: Some(prepare::nothing), ..Hooks::default() },
         _ => Hooks::default(),
     }
 }

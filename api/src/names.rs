@@ -5,7 +5,7 @@
 
 mod net;
 
-pub use net::{cidr, cidr_legacy, ip, ip_legacy, parse_cidr, parse_ip};
+pub use net::{cidr, cidr_legacy, in_network, ip, ip_legacy, parse_cidr, parse_ip};
 
 /// Longest DNS label, label value and name part of a qualified name, in bytes.
 const LABEL_MAX: usize = 63;
@@ -125,6 +125,25 @@ fn subdomain(value: &str, too_long: String) -> Vec<String> {
         let words = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
                      must start and end with an alphanumeric character";
         errors.push(pattern_error(words, SUBDOMAIN_FMT, &["example.com"]));
+    }
+    errors
+}
+
+/// A subdomain whose labels may also begin with, and contain, underscores.
+pub fn dns1123_subdomain_with_underscore(value: &str) -> Vec<String> {
+    const FMT: &str = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    let mut errors = Vec::new();
+    if value.len() > SUBDOMAIN_MAX {
+        errors.push(max_len(SUBDOMAIN_MAX));
+    }
+    let is_label = |label: &[u8]| {
+        let label = label.strip_prefix(b"_").unwrap_or(label);
+        framed(label, is_lower_alnum, |b| is_lower_alnum(b) || b == b'-' || b == b'_')
+    };
+    if !value.as_bytes().split(|&b| b == b'.').all(is_label) {
+        let words = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+                     and must start and end with an alphanumeric character";
+        errors.push(pattern_error(words, FMT, &["example.com"]));
     }
     errors
 }

@@ -18,7 +18,7 @@ use crate::engine::{Engine, Input, Output};
 use crate::kv::{Compare, CompareResult, CompareTarget, Error, Op, TxnRequest};
 use crate::snapshot;
 use crate::wal::recover::Opening;
-use crate::wal::{Identity, Options};
+use crate::wal::{Identity, Options, segment};
 
 const SNAPSHOTS: &str = "/snapshots";
 
@@ -38,6 +38,8 @@ struct Simulation {
     /// What each request under way would make of the model.
     expected: BTreeMap<u64, Expected>,
     crashes: u32,
+    /// What the keeper has done and not yet said.
+    ready: Vec<(u64, Input)>,
 }
 
 struct Expected {
@@ -79,6 +81,7 @@ impl Simulation {
             acknowledged: 1,
             expected: BTreeMap::new(),
             crashes: 0,
+            ready: Vec::new(),
         }
     }
 
@@ -127,6 +130,7 @@ impl Simulation {
             2..=4 => self.disk.set_full(false),
             5 => self.disk.set_fail_sync(true),
             6 => self.take_snapshot(),
+            7..=9 => self.prepare_next(),
             _ => {}
         }
         let revision = self.model.len();
@@ -153,6 +157,10 @@ impl Simulation {
             // Nothing of a refused group is in the log, and a group is refused as a whole.
             self.model.truncate(revision);
         }
+        if let Some(error) = self.engine.as_ref().unwrap().failed() {
+            let Error::Io { source, .. } = error else { panic!("{error}") };
+            assert!(["no power", "sync failed"].contains(&source.to_string().as_str()), "{error}");
+        }
         if self.engine.as_ref().unwrap().failed().is_some() || self.random.below(60) == 0 {
             self.crash();
         }
@@ -160,8 +168,23 @@ impl Simulation {
 
     fn take_snapshot(&mut self) {
         let state = self.engine.as_ref().unwrap().state().clone();
-        if let Ok(released) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
-            let turn = self.engine.as_mut().unwrap().turn(self.now, vec![(0, Input::Saved { released: Some(released) })]);
+        if let Ok(saved) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
+            let turn = self.engine.as_mut().unwrap().turn(self.now, vec![(0, Input::Saved { released: Some(saved.released) })]);
+            self.settle_old(turn.replies);
+        }
+    }
+
+    /// As the keeper does, late and sometimes twice.
+    fn prepare_next(&mut self) {
+        let engine = self.engine.as_mut().unwrap();
+        if let Some((_, path, bytes)) = engine.log().wants_next()
+            && segment::prepare(&self.disk, &path, bytes).is_ok()
+        {
+            self.ready.push((0, Input::NextIsPrepared(path)));
+        }
+        if self.random.below(2) == 0 {
+            let ready = std::mem::take(&mut self.ready);
+            let turn = engine.turn(self.now, ready);
             self.settle_old(turn.replies);
         }
     }
@@ -182,6 +205,7 @@ impl Simulation {
         self.crashes += 1;
         self.engine = None;
         self.expected.clear();
+        self.ready.clear();
         self.disk.power_cycle(&mut self.random);
         self.disk.set_fail_sync(false);
         self.disk.set_full(false);

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -72,6 +72,7 @@ pub struct Store {
     ids: AtomicU64,
     lease_ids: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
+    failure: Arc<OnceLock<Error>>,
 }
 
 impl Store {
@@ -101,7 +102,9 @@ impl Store {
         let (published, states) = watch::channel(Arc::new(engine.state().clone()));
         let (revision, index) = (engine.state().mvcc.revision(), engine.state().applied_index);
         let beside = Box::new(keeper);
-        let thread = Driver { engine, inbox: inbox.clone(), published, beside, started }.spawn()?;
+        let failure = Arc::new(OnceLock::new());
+        let driver = Driver { engine, inbox: inbox.clone(), published, beside, failure: failure.clone(), started };
+        let thread = driver.spawn()?;
         tracing::info!(dir = %dir.display(), revision, index, took = ?started.elapsed(), "store: open");
         Ok(Arc::new(Store {
             config,
@@ -111,6 +114,7 @@ impl Store {
             ids: AtomicU64::new(seed >> 8 | 1),
             lease_ids: AtomicU64::new(random()),
             thread: Mutex::new(Some(thread)),
+            failure,
         }))
     }
 
@@ -126,9 +130,9 @@ impl Store {
         }
     }
 
-    /// Writes a store that failed would refuse; the reason it would give. `None` while all is well.
-    pub async fn failure(&self) -> Option<Error> {
-        self.ask(self.next_id(), Input::LeaseLeft(0)).await.err()
+    /// Why the store refuses all writes until it is opened again; `None` while all is well.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.get()
     }
 
     /// The newest state. This member is the only voter, so what it has applied is the newest there is, and a write is
@@ -277,3 +281,5 @@ fn lock(dir: &Path) -> Result<File, Error> {
     }
 }
 
+#[cfg(test)]
+mod tests;

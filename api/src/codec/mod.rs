@@ -1,7 +1,7 @@
 //! Decoding of request bodies: one pass over the bytes, led by the schema, with upstream's messages.
 //!
-//! Built-in kinds keep nothing that their schema does not know. What a Go client's zero value would not write is not kept
-//! either: null fields and empty lists and maps.
+//! Built-in kinds keep nothing that their schema does not know. What upstream would not write is not kept either: null
+//! fields, and zero values of fields that it omits then.
 
 mod go_json;
 mod scalars;

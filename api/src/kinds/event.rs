@@ -4,25 +4,16 @@ use serde_json::Value;
 
 use super::json::{default_object, object, text};
 use super::prepare;
-use crate::Object;
+use crate::field::{ErrorList, FieldError, Path};
+use crate::{Object, object as meta};
 use crate::table::Hooks;
 
 pub fn core_hooks() -> Hooks {
-    Hooks {
-        default: Some(default_core),
-        prepare: Some(prepare::nothing),
-        fields: Some(core_fields),
-        ..Hooks::default()
-    }
+    Hooks { default: Some(default_core), prepare: Some(prepare::nothing), validate: Some(validate), fields: Some(core_fields), ..Hooks::default() }
 }
 
 pub fn events_hooks() -> Hooks {
-    Hooks {
-        default: Some(default_events),
-        prepare: Some(prepare::nothing),
-        fields: Some(events_fields),
-        ..Hooks::default()
-    }
+    Hooks { default: Some(default_events), prepare: Some(prepare::nothing), validate: Some(validate), fields: Some(events_fields), ..Hooks::default() }
 }
 
 /// Upstream writes these fields always.
@@ -66,4 +57,16 @@ fn events_fields(event: &Object) -> Vec<String> {
     fields.extend(reference(event, "regarding"));
     fields.extend([text(event, "reportingController"), text(event, "type")].map(str::to_owned));
     fields
+}
+
+/// An event lies in the namespace of what it is about; events about cluster-scoped things lie in `default`.
+fn validate(event: &Object, old: Option<&Object>, _subresource: &str, errors: &mut ErrorList) {
+    let key = if event.contains_key("regarding") { "regarding" } else { "involvedObject" };
+    let about = object(event, key).map_or("", |o| text(o, "namespace"));
+    let namespace = meta::namespace(event);
+    let fits = if about.is_empty() { matches!(namespace, "" | "default") } else { about == namespace };
+    if old.is_none() && !fits {
+        let path = Path::new("involvedObject").child("namespace");
+        errors.push(FieldError::invalid(&path, about, "does not match event.namespace"));
+    }
 }

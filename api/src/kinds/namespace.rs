@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::json::{default_text, ensure, keep, object, text};
+use super::check::messages;
+use super::json::{default_text, ensure, keep, object, text, texts};
+use crate::field::{ErrorList, FieldError, Path};
 use crate::table::Hooks;
-use crate::{Object, object};
+use crate::{Object, names, object};
 
 /// The label that every namespace has, with its name as value.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -12,7 +14,13 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
 
 pub fn hooks() -> Hooks {
-    Hooks { default: Some(defaults), prepare: Some(prepare), fields: Some(fields), ..Hooks::default() }
+    Hooks {
+        default: Some(defaults),
+        prepare: Some(prepare),
+        validate: Some(validate),
+        fields: Some(fields),
+        ..Hooks::default()
+    }
 }
 
 fn defaults(namespace: &mut Object) {
@@ -57,4 +65,29 @@ fn prepare(new: &mut Object, old: Option<&Object>, subresource: &str) {
 
 fn fields(namespace: &Object) -> Vec<String> {
     vec![object(namespace, "status").map_or("", |s| text(s, "phase")).to_owned()]
+}
+
+fn validate(new: &Object, old: Option<&Object>, subresource: &str, errors: &mut ErrorList) {
+    if subresource == "status" {
+        let phase = object(new, "status").map_or("", |status| text(status, "phase"));
+        let terminating = object::is_terminating(new);
+        let (wanted, state) = if terminating { ("Terminating", "not empty") } else { ("Active", "empty") };
+        if phase != wanted {
+            let detail = format!("may only be '{wanted}' if `deletionTimestamp` is {state}");
+            errors.push(FieldError::invalid(&Path::new("status").child("Phase"), phase, detail));
+        }
+        return;
+    }
+    if old.is_some() && subresource != "finalize" {
+        return;
+    }
+    let path = Path::new("spec").child("finalizers");
+    for (i, finalizer) in object(new, "spec").into_iter().flat_map(|spec| texts(spec, "finalizers")) {
+        let path = if old.is_some() { path.index(i) } else { path.clone() };
+        messages(finalizer, &path, names::qualified_name(finalizer), errors);
+        if !finalizer.contains('/') && !matches!(finalizer, FINALIZER | "orphan" | "foregroundDeletion") {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path, finalizer, detail));
+        }
+    }
 }

@@ -1,12 +1,23 @@
 //! Pods: their hooks, and the template code that all workloads share.
 
 pub mod defaults;
+pub mod diff;
+mod env;
+pub mod limits;
+mod probes;
 pub mod resources;
+pub mod scheduling;
+mod security;
+mod update;
+pub mod validate;
+pub mod volumes;
+pub mod warnings;
 
 use serde_json::{Value, json};
 
 use super::json::{each_mut, ensure, get, int, is_true, keep, list, object, object_mut, objects, text};
 use super::prepare;
+use crate::field::Path;
 use crate::table::{Grace, Hooks};
 use crate::{Object, Status, object};
 
@@ -14,7 +25,9 @@ pub fn hooks() -> Hooks {
     Hooks {
         default: Some(defaults::pod),
         prepare: Some(prepare),
+        validate: Some(validate::pod),
         fields: Some(fields),
+        warnings: Some(warnings::pod),
         grace: Some(grace),
         ..Hooks::default()
     }
@@ -24,6 +37,10 @@ pub fn template_hooks() -> Hooks {
     Hooks {
         default: Some(|object| defaults::template(ensure(object, "template"))),
         prepare: Some(|new, old, _| prepare::generation(new, old, |n, o| get(n, "template") != get(o, "template"))),
+        validate: Some(|object, _, _, errors| {
+            let empty = Object::new();
+            validate::template(self::object(object, "template").unwrap_or(&empty), &Path::new("template"), errors);
+        }),
         ..Hooks::default()
     }
 }

@@ -1,23 +1,40 @@
-//! Limits and budgets: ResourceQuota, LimitRange, PodDisruptionBudget, PriorityClass, Lease.
+//! Limits and budgets: ResourceQuota, LimitRange, PodDisruptionBudget, PriorityClass, RuntimeClass, Lease.
+
+mod validate;
 
 use serde_json::json;
 
-use super::json::{default, each_mut, ensure, object, object_mut, text};
+use super::json::{default, each_mut, ensure, get, object, object_mut, text};
 use super::pod::defaults::round_resources;
 use super::prepare;
 use crate::Object;
 use crate::table::Hooks;
 
 pub fn quota_hooks() -> Hooks {
-    Hooks { default: Some(default_quota), prepare: Some(prepare_quota), ..Hooks::default() }
+    Hooks {
+        default: Some(default_quota),
+        prepare: Some(prepare_quota),
+        validate: Some(validate::quota),
+        ..Hooks::default()
+    }
 }
 
 pub fn limit_range_hooks() -> Hooks {
-    Hooks { default: Some(default_limits), prepare: Some(prepare::nothing), ..Hooks::default() }
+    Hooks {
+        default: Some(default_limits),
+        prepare: Some(prepare::nothing),
+        validate: Some(validate::limit_range),
+        ..Hooks::default()
+    }
 }
 
 pub fn budget_hooks() -> Hooks {
-    Hooks { default: Some(default_budget), prepare: Some(prepare_budget), ..Hooks::default() }
+    Hooks {
+        default: Some(default_budget),
+        prepare: Some(prepare_budget),
+        validate: Some(validate::budget),
+        ..Hooks::default()
+    }
 }
 
 pub fn priority_hooks() -> Hooks {
@@ -27,6 +44,7 @@ pub fn priority_hooks() -> Hooks {
             default(class, "preemptionPolicy", "PreemptLowerPriority");
         }),
         prepare: Some(|new, old, _| prepare::generation(new, old, |_, _| false)),
+        validate: Some(validate::priority),
         ..Hooks::default()
     }
 }
@@ -36,8 +54,24 @@ pub fn lease_hooks() -> Hooks {
         default: Some(|lease| {
             ensure(lease, "spec");
         }),
-        prepare: Some(prepare::nothing),
+        prepare: Some(prepare_lease),
+        validate: Some(validate::lease),
         ..Hooks::default()
+    }
+}
+
+pub fn runtime_hooks() -> Hooks {
+    Hooks { prepare: Some(prepare::nothing), validate: Some(validate::runtime_class), ..Hooks::default() }
+}
+
+/// Coordinated leader election is behind a feature gate upstream; its fields are dropped unless they are stored already.
+fn prepare_lease(new: &mut Object, old: Option<&Object>, _subresource: &str) {
+    let stored = |key: &str| old.and_then(|old| object(old, "spec")).is_some_and(|spec| get(spec, key).is_some());
+    let spec = ensure(new, "spec");
+    for key in ["strategy", "preferredHolder"] {
+        if !stored(key) {
+            spec.remove(key);
+        }
     }
 }
 

@@ -1,8 +1,13 @@
 //! Services.
 
+pub mod validate;
+
 use serde_json::{Value, json};
 
-use super::json::{default, default_object, default_text, each_mut, ensure, get, int, list, object, object_mut, text};
+use super::json::{
+    default, default_number, default_object, default_text, each_mut, ensure, get, int, keep, list, object, object_mut,
+    objects, text,
+};
 use super::prepare;
 use crate::Object;
 use crate::table::Hooks;
@@ -11,7 +16,13 @@ use crate::table::Hooks;
 const SESSION_SECONDS: i64 = 10_800;
 
 pub fn hooks() -> Hooks {
-    Hooks { default: Some(defaults), prepare: Some(prepare), fields: Some(fields), ..Hooks::default() }
+    Hooks {
+        default: Some(defaults),
+        prepare: Some(prepare),
+        validate: Some(validate::service),
+        fields: Some(fields),
+        ..Hooks::default()
+    }
 }
 
 fn defaults(service: &mut Object) {
@@ -69,10 +80,74 @@ fn default_load_balancer(service: &mut Object) {
 
 fn prepare(new: &mut Object, old: Option<&Object>, subresource: &str) {
     prepare::with_status(new, old, subresource, || json!({"loadBalancer": {}}));
+    if subresource.is_empty() {
+        link_addresses(new, old);
+    }
     if let (Some(old), "") = (old, subresource)
         && let (Some(new), Some(old)) = (object_mut(new, "spec"), object(old, "spec"))
     {
         drop_dependent(new, old);
+    }
+}
+
+/// Makes `clusterIP` and `clusterIPs` say the same, and keeps what was allocated to the stored Service where the caller
+/// left it out (upstream's `normalizeClusterIPs` and `patchAllocatedValues`). Whoever allocates calls it before; calling
+/// it again changes nothing.
+pub fn link_addresses(new: &mut Object, old: Option<&Object>) {
+    let spec = ensure(new, "spec");
+    let first = text(spec, "clusterIP").to_owned();
+    let unlisted = list(spec, "clusterIPs").is_empty();
+    let Some(old) = old.and_then(|old| object(old, "spec")) else {
+        if !first.is_empty() && unlisted {
+            spec.insert("clusterIPs".to_owned(), json!([first]));
+        }
+        return;
+    };
+    let before = text(old, "clusterIP");
+    let same_list = get(spec, "clusterIPs") == get(old, "clusterIPs");
+    match (before.is_empty(), first.is_empty()) {
+        (false, true) if same_list => {
+            spec.remove("clusterIPs");
+        }
+        (true, false) if unlisted => {
+            spec.insert("clusterIPs".to_owned(), json!([first]));
+        }
+        (false, false) if before != first && same_list => {
+            spec.insert("clusterIPs".to_owned(), json!([first]));
+        }
+        _ => {}
+    }
+    keep_allocated(spec, old);
+}
+
+fn keep_allocated(spec: &mut Object, old: &Object) {
+    let needs_address = |spec: &Object| matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer");
+    if needs_address(spec) && needs_address(old) {
+        default_text(spec, "clusterIP", &text(old, "clusterIP").to_owned());
+        if list(spec, "clusterIPs").is_empty() && text(spec, "clusterIP") == text(old, "clusterIP") {
+            keep(spec, old, "clusterIPs");
+        }
+        if text(spec, "clusterIP").is_empty() {
+            spec.remove("clusterIP");
+        }
+    }
+    if validate::needs_node_ports(spec) && validate::needs_node_ports(old) {
+        let mut used: Vec<i64> = objects(spec, "ports").filter_map(|(_, p)| int(p, "nodePort")).collect();
+        each_mut(spec, "ports", |port| {
+            let same =
+                |o: &Object| int(o, "port") == int(port, "port") && text(o, "protocol") == text(port, "protocol");
+            let stored = objects(old, "ports").find(|(_, o)| same(o)).and_then(|(_, o)| int(o, "nodePort"));
+            if let (Some(number), 0) = (stored, int(port, "nodePort").unwrap_or(0))
+                && number != 0
+                && !used.contains(&number)
+            {
+                used.push(number);
+                port.insert("nodePort".to_owned(), number.into());
+            }
+        });
+    }
+    if validate::needs_health_port(spec) && validate::needs_health_port(old) {
+        default_number(spec, "healthCheckNodePort", int(old, "healthCheckNodePort").unwrap_or(0));
     }
 }
 

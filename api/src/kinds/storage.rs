@@ -1,23 +1,37 @@
 //! PersistentVolumes, claims and StorageClasses.
 
+pub mod validate;
+
 use serde_json::{Value, json};
 
-use super::json::{default, default_object, default_text, ensure, get, keep, object, object_mut};
+use super::json::{default, default_object, default_text, ensure, get, keep, object, object_mut, text};
 use super::pod::defaults::{remote_volume, round_resources};
 use super::prepare;
 use crate::table::Hooks;
 use crate::{Object, object};
 
+pub use validate::{claim_template, remote_source, stateful_claim};
+
 pub fn claim_hooks() -> Hooks {
-    Hooks { default: Some(claim), prepare: Some(prepare_claim), ..Hooks::default() }
+    Hooks { default: Some(claim), prepare: Some(prepare_claim), validate: Some(validate::claim), ..Hooks::default() }
 }
 
 pub fn volume_hooks() -> Hooks {
-    Hooks { default: Some(default_volume), prepare: Some(prepare_volume), ..Hooks::default() }
+    Hooks {
+        default: Some(default_volume),
+        prepare: Some(prepare_volume),
+        validate: Some(validate::volume),
+        ..Hooks::default()
+    }
 }
 
 pub fn class_hooks() -> Hooks {
-    Hooks { default: Some(default_class), prepare: Some(prepare::nothing), ..Hooks::default() }
+    Hooks {
+        default: Some(default_class),
+        prepare: Some(prepare::nothing),
+        validate: Some(validate::class),
+        ..Hooks::default()
+    }
 }
 
 /// Defaults of a claim, also of one in a StatefulSet.
@@ -47,6 +61,10 @@ fn prepare_claim(new: &mut Object, old: Option<&Object>, subresource: &str) {
         return;
     }
     let spec = ensure(new, "spec");
+    // Old clients could write anything here; it was always ignored.
+    if old.is_none() && object(spec, "dataSource").is_some_and(|source| !is_known_source(source)) {
+        spec.remove("dataSource");
+    }
     if let (Some(source), None) = (object(spec, "dataSource"), get(spec, "dataSourceRef")) {
         let source = source.clone();
         spec.insert("dataSourceRef".to_owned(), source.into());
@@ -56,6 +74,13 @@ fn prepare_claim(new: &mut Object, old: Option<&Object>, subresource: &str) {
         let reference = reference.clone();
         spec.insert("dataSource".to_owned(), reference.into());
     }
+}
+
+fn is_known_source(source: &Object) -> bool {
+    matches!(
+        (text(source, "apiGroup"), text(source, "kind")),
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    )
 }
 
 fn default_volume(volume: &mut Object) {

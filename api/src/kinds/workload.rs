@@ -1,11 +1,15 @@
 //! Workloads: the kinds that make Pods from a template.
 
 mod defaults;
+mod jobs;
+mod schedule;
+pub mod validate;
 
 use serde_json::{Value, json};
 
 use super::json::{ensure, get, is_true, keep, object, text};
-use super::prepare;
+use super::{pod, prepare};
+use crate::field::Path;
 use crate::table::Hooks;
 use crate::{Object, object};
 
@@ -26,7 +30,24 @@ pub fn hooks(kind: &str) -> Hooks {
         "Job" => Some(|o| vec![count(o, "succeeded")]),
         _ => None,
     };
-    Hooks { default: Some(default), prepare: Some(prepare), fields, ..Hooks::default() }
+    Hooks {
+        default: Some(default),
+        prepare: Some(prepare),
+        validate: validate::of(kind),
+        fields,
+        warnings: Some(warnings),
+        ..Hooks::default()
+    }
+}
+
+fn warnings(object: &Object) -> Vec<String> {
+    let mut warnings = Vec::new();
+    pod::warnings::dns_name(object::name(object), "Pod names and hostnames", &mut warnings);
+    if let Some(Value::Object(spec)) = object::at(object, &["spec", "template", "spec"]) {
+        let path = Path::new("spec").child("template").child("spec");
+        pod::warnings::of_spec(spec, &path, &mut warnings);
+    }
+    warnings
 }
 
 fn count(object: &Object, key: &str) -> String {

@@ -84,6 +84,11 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
+/// Whether an address lies in the network that has this address and prefix length.
+pub fn in_network(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    address.is_ipv4() == network.is_ipv4() && masked(address, bits) == masked(network, bits)
+}
+
 /// A network in a field that predates strict validation: any spelling but ambiguous ones.
 pub fn cidr_legacy(value: &str) -> Vec<String> {
     let Some((address, bits)) = parse_cidr(value) else { return vec![NOT_CIDR.to_owned()] };

@@ -1,22 +1,24 @@
-//! Columns from `data/columns.txt`: a kind's line at the margin (`Kind.group`), its columns below, with one space, as
-//! name, type, format, priority and description, separated by tabs.
+//! Columns from `data/columns.txt`: descriptions that many share, then for each kind its line at the margin
+//! (`Kind.group`), its columns below, with one space, as name, type, format, priority and description, by tabs.
 
 use crate::schema::Text;
 use crate::table::{Cell, Column};
 
 static TEXT: &str = include_str!("../../data/columns.txt");
 
-/// `metadata.name` and `metadata.creationTimestamp` are described alike in every kind.
-const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-
+/// A description. `$name` and `$created`, which most kinds share, stand in the first lines.
 fn description(text: &'static str) -> Text {
-    match text {
-        "$name" => Text::Borrowed(NAME),
-        "$created" => Text::Borrowed(CREATED),
-        text if text.contains('\\') => Text::Owned(text.replace("\\n", "\n").replace("\\\\", "\\")),
-        text => Text::Borrowed(text),
+    let text = match text.strip_prefix('$') {
+        Some(shared) => {
+            TEXT.lines().filter_map(|line| line.strip_prefix('$')?.strip_prefix(shared)).next().unwrap_or("")
+        }
+        None => text,
+    };
+    let text = text.trim_start_matches('\t');
+    if text.contains('\\') {
+        return Text::Owned(text.replace("\\n", "\n").replace("\\\\", "\\"));
     }
+    Text::Borrowed(text)
 }
 
 fn column(line: &'static str) -> Column {
@@ -45,13 +47,16 @@ pub fn of_kind(group: &str, kind: &str) -> Option<Vec<Column>> {
 
 /// The columns of a kind without own ones: name and creation time.
 pub fn simple() -> Vec<Column> {
-    let column = |name, ty, format, description, cell| Column {
+    let column = |name, ty, format, text, cell| Column {
         name: Text::Borrowed(name),
         ty: Text::Borrowed(ty),
         format: Text::Borrowed(format),
-        description: Text::Borrowed(description),
+        description: description(text),
         priority: 0,
         cell,
     };
-    vec![column("Name", "string", "name", NAME, Cell::Name), column("Created At", "date", "", CREATED, Cell::CreatedAt)]
+    vec![
+        column("Name", "string", "name", "$name", Cell::Name),
+        column("Created At", "date", "", "$created", Cell::CreatedAt),
+    ]
 }

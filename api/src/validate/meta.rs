@@ -125,6 +125,46 @@ fn common(object: &Object, path: &Path, errors: &mut ErrorList) {
     labels::annotations(map("annotations"), &path.child("annotations"), errors);
     owners(list("ownerReferences"), &path.child("ownerReferences"), errors);
     managed_fields(list("managedFields"), &path.child("managedFields"), errors);
+    if is_builtin(object) {
+        qualified_finalizers(object, &path.child("finalizers"), errors);
+    }
+}
+
+/// Whether an object is of a group that upstream serves itself, whose finalizers need a domain.
+fn is_builtin(object: &Object) -> bool {
+    const DOMAINS: [&str; 16] = [
+        "admissionregistration",
+        "apiextensions",
+        "apiregistration",
+        "authentication",
+        "authorization",
+        "certificates",
+        "coordination",
+        "discovery",
+        "events",
+        "flowcontrol.apiserver",
+        "networking",
+        "node",
+        "rbac.authorization",
+        "resource",
+        "scheduling",
+        "storage",
+    ];
+    let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let (group, _) = crate::meta::split_api_version(api_version).unwrap_or_default();
+    match group.strip_suffix(".k8s.io") {
+        Some(domain) => DOMAINS.contains(&domain),
+        None => !group.contains('.'),
+    }
+}
+
+fn qualified_finalizers(object: &Object, path: &Path, errors: &mut ErrorList) {
+    for (i, finalizer) in texts(object, "finalizers").into_iter().enumerate() {
+        if !finalizer.contains('/') && !["kubernetes", ORPHAN, FOREGROUND].contains(&finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path.index(i), finalizer, detail));
+        }
+    }
 }
 
 fn owners(references: &[Value], path: &Path, errors: &mut ErrorList) {

@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, header};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 
-use super::{Call, collection, create, delete, get, list, update, watch};
+use super::{Call, collection, create, delete, get, list, patch, update, watch};
 use crate::http::body::ReqBody;
 use crate::http::negotiate::{self, Accept, Offer, Shape};
 use crate::http::params::Params;
@@ -49,7 +49,8 @@ pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Pe
         }
     };
     response::warn(&mut response, &seen.warnings);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    let private = HeaderValue::from_static("no-cache, private");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);
     server.metrics.request(&seen.labels, response.status().as_u16(), started.elapsed());
     response
 }
@@ -237,6 +238,7 @@ async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Res
                 "create" if crate::subresources::is_virtual(call.row) => crate::subresources::review(call, &body).await,
                 "create" => create::create(call, &body).await,
                 "update" => update::update(call, &body).await,
+                "patch" => patch::patch(call, &body).await,
                 "delete" => delete::delete(call, &body).await,
                 "deletecollection" => collection::delete(call, &body).await,
                 other => Err(Status::internal(format!("no verb {other}"))),

@@ -13,6 +13,7 @@ pub mod get;
 pub mod list;
 pub mod managed;
 pub mod options;
+pub mod patch;
 
 pub mod prepare;
 pub mod render;

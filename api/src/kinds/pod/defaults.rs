@@ -102,7 +102,7 @@ fn container(container: &mut Object) {
 pub fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or(image);
     let latest = match name.split_once(':') {
-        _ if image.is_empty() || image.contains('@') => false,
+        _ if image.is_empty() || image.contains(|c: char| c == '@' || c.is_whitespace()) => false,
         Some((_, tag)) => tag == "latest",
         // An upper-case name is no image reference, and so has no tag.
         None => !image.bytes().any(|b| b.is_ascii_uppercase()),

@@ -35,7 +35,9 @@ pub fn replica_set(object: &mut Object) {
 
 /// Without a selector, and without labels of its own, it takes those of its template.
 pub fn replication_controller(object: &mut Object) {
-    let spec = spec_of(object);
+    default_object(object, "status");
+    let spec = ensure(object, "spec");
+    object_mut(spec, "template").into_iter().for_each(template);
     default(spec, "replicas", 1);
     let labels = object::at(spec, &["template", "metadata", "labels"]).cloned();
     let Some(labels) = labels.filter(Value::is_object) else { return };
