@@ -7,6 +7,8 @@ mod go_json;
 mod scalars;
 mod seed;
 
+pub(crate) use go_json::syntax_error;
+
 use serde_json::Value;
 
 use crate::builtin;

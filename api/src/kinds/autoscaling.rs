@@ -13,7 +13,12 @@ use crate::table::Hooks;
 const CPU_UTILIZATION: i64 = 80;
 
 pub fn hooks(version: &str) -> Hooks {
-    let hooks = Hooks { prepare: Some(prepare_v2), default: Some(default_v2), validate: Some(validate::autoscaler), ..Hooks::default() };
+    let hooks = Hooks {
+        prepare: Some(prepare_v2),
+        default: Some(default_v2),
+        validate: Some(validate::autoscaler),
+        ..Hooks::default()
+    };
     if version == "v1" { Hooks { prepare: Some(prepare_v1), default: Some(default_v1), ..hooks } } else { hooks }
 }
 

@@ -4,12 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::json::{default_text, ensure, is_true, object, same, text};
 use super::check::{immutable, messages};
+use super::json::{default_text, ensure, is_true, object, same, text};
 use super::prepare;
 use crate::field::{ErrorList, FieldError, Path};
-use crate::{Object, names, object as meta};
 use crate::table::Hooks;
+use crate::{Object, names, object as meta};
 
 pub fn config_map_hooks() -> Hooks {
     Hooks { prepare: Some(prepare::nothing), validate: Some(config_map), ..Hooks::default() }

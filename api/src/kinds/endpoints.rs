@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::json::{default, default_object, default_text, each_mut, get, int, list, objects, text, texts};
 use super::check::{immutable, messages, one_of, optional};
+use super::json::{default, default_object, default_text, each_mut, get, int, list, objects, text, texts};
 use super::prepare;
 use crate::field::{ErrorList, FieldError, Path};
 use crate::table::Hooks;
@@ -18,7 +18,12 @@ const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 
 pub fn endpoints_hooks() -> Hooks {
-    Hooks { default: Some(default_endpoints), prepare: Some(prepare::nothing), validate: Some(endpoints), ..Hooks::default() }
+    Hooks {
+        default: Some(default_endpoints),
+        prepare: Some(prepare::nothing),
+        validate: Some(endpoints),
+        ..Hooks::default()
+    }
 }
 
 pub fn slice_hooks() -> Hooks {

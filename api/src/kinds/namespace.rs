@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::json::{default_text, ensure, keep, object, text, texts};
 use super::check::messages;
+use super::json::{default_text, ensure, keep, object, text, texts};
 use crate::field::{ErrorList, FieldError, Path};
 use crate::table::Hooks;
 use crate::{Object, names, object};
@@ -14,7 +14,13 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
 
 pub fn hooks() -> Hooks {
-    Hooks { default: Some(defaults), prepare: Some(prepare), validate: Some(validate), fields: Some(fields), ..Hooks::default() }
+    Hooks {
+        default: Some(defaults),
+        prepare: Some(prepare),
+        validate: Some(validate),
+        fields: Some(fields),
+        ..Hooks::default()
+    }
 }
 
 fn defaults(namespace: &mut Object) {

@@ -10,15 +10,30 @@ use crate::Object;
 use crate::table::Hooks;
 
 pub fn ingress_hooks() -> Hooks {
-    Hooks { default: Some(default_ingress), prepare: Some(prepare_ingress), validate: Some(validate::ingress), ..Hooks::default() }
+    Hooks {
+        default: Some(default_ingress),
+        prepare: Some(prepare_ingress),
+        validate: Some(validate::ingress),
+        ..Hooks::default()
+    }
 }
 
 pub fn class_hooks() -> Hooks {
-    Hooks { default: Some(default_class), prepare: Some(prepare::counted_spec), validate: Some(validate::class), ..Hooks::default() }
+    Hooks {
+        default: Some(default_class),
+        prepare: Some(prepare::counted_spec),
+        validate: Some(validate::class),
+        ..Hooks::default()
+    }
 }
 
 pub fn policy_hooks() -> Hooks {
-    Hooks { default: Some(default_policy), prepare: Some(prepare::counted_spec), validate: Some(validate::policy), ..Hooks::default() }
+    Hooks {
+        default: Some(default_policy),
+        prepare: Some(prepare::counted_spec),
+        validate: Some(validate::policy),
+        ..Hooks::default()
+    }
 }
 
 fn default_ingress(ingress: &mut Object) {

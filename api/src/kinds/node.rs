@@ -1,17 +1,23 @@
 //! Nodes.
 
-use super::json::{ensure, get, is_true, keep, list, object, object_mut, objects, text, texts};
 use super::check::messages;
+use super::json::{ensure, get, is_true, keep, list, object, object_mut, objects, text, texts};
 use super::pod::defaults::round_resources;
 use super::pod::{limits, scheduling};
 use crate::field::{ErrorList, FieldError, Path};
 use crate::quantity::Quantity;
+use crate::table::Hooks;
 use crate::validate::labels;
 use crate::{Object, names};
-use crate::table::Hooks;
 
 pub fn hooks() -> Hooks {
-    Hooks { default: Some(defaults), prepare: Some(prepare), validate: Some(validate), fields: Some(fields), ..Hooks::default() }
+    Hooks {
+        default: Some(defaults),
+        prepare: Some(prepare),
+        validate: Some(validate),
+        fields: Some(fields),
+        ..Hooks::default()
+    }
 }
 
 fn defaults(node: &mut Object) {
@@ -104,8 +110,7 @@ fn taints(spec: &Object, path: &Path, errors: &mut ErrorList) {
             scheduling::taint_effect(effect, &path.child("effect"), errors);
         }
         if seen.contains(&(key, effect)) {
-            let shown =
-                format!("{{\"Key\":{key:?},\"Value\":{value:?},\"Effect\":{effect:?},\"TimeAdded\":null}}");
+            let shown = format!("{{\"Key\":{key:?},\"Value\":{value:?},\"Effect\":{effect:?},\"TimeAdded\":null}}");
             let error = FieldError::duplicate(&path, key).shown_as(shown);
             errors.push(error.with_detail("taints must be unique by key and effect pair"));
         }

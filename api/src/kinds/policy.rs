@@ -11,15 +11,30 @@ use crate::Object;
 use crate::table::Hooks;
 
 pub fn quota_hooks() -> Hooks {
-    Hooks { default: Some(default_quota), prepare: Some(prepare_quota), validate: Some(validate::quota), ..Hooks::default() }
+    Hooks {
+        default: Some(default_quota),
+        prepare: Some(prepare_quota),
+        validate: Some(validate::quota),
+        ..Hooks::default()
+    }
 }
 
 pub fn limit_range_hooks() -> Hooks {
-    Hooks { default: Some(default_limits), prepare: Some(prepare::nothing), validate: Some(validate::limit_range), ..Hooks::default() }
+    Hooks {
+        default: Some(default_limits),
+        prepare: Some(prepare::nothing),
+        validate: Some(validate::limit_range),
+        ..Hooks::default()
+    }
 }
 
 pub fn budget_hooks() -> Hooks {
-    Hooks { default: Some(default_budget), prepare: Some(prepare_budget), validate: Some(validate::budget), ..Hooks::default() }
+    Hooks {
+        default: Some(default_budget),
+        prepare: Some(prepare_budget),
+        validate: Some(validate::budget),
+        ..Hooks::default()
+    }
 }
 
 pub fn priority_hooks() -> Hooks {

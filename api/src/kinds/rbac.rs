@@ -6,9 +6,9 @@ use super::check::{messages, required};
 use super::json::{default_text, each_mut, ensure, get, list, object, objects, text};
 use super::prepare;
 use crate::field::{ErrorList, FieldError, Path};
+use crate::table::Hooks;
 use crate::validate::labels;
 use crate::{Object, names, object as meta};
-use crate::table::Hooks;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -17,7 +17,12 @@ pub fn role_hooks() -> Hooks {
 }
 
 pub fn binding_hooks() -> Hooks {
-    Hooks { default: Some(default_binding), prepare: Some(prepare::nothing), validate: Some(binding), ..Hooks::default() }
+    Hooks {
+        default: Some(default_binding),
+        prepare: Some(prepare::nothing),
+        validate: Some(binding),
+        ..Hooks::default()
+    }
 }
 
 /// `rules` is always written, null when there are none.
@@ -106,9 +111,7 @@ fn binding(new: &Object, old: Option<&Object>, _subresource: &str, errors: &mut 
     if let Some(old) = old.and_then(|old| object(old, "roleRef"))
         && old != reference
     {
-        let shown = format!(
-            "{{\"APIGroup\":{group:?},\"Kind\":{kind:?},\"Name\":{name:?}}}"
-        );
+        let shown = format!("{{\"APIGroup\":{group:?},\"Kind\":{kind:?},\"Name\":{name:?}}}");
         errors.push(FieldError::invalid(&path, reference.clone(), "cannot change roleRef").shown_as(shown));
     }
 }

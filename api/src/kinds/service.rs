@@ -16,7 +16,13 @@ use crate::table::Hooks;
 const SESSION_SECONDS: i64 = 10_800;
 
 pub fn hooks() -> Hooks {
-    Hooks { default: Some(defaults), prepare: Some(prepare), validate: Some(validate::service), fields: Some(fields), ..Hooks::default() }
+    Hooks {
+        default: Some(defaults),
+        prepare: Some(prepare),
+        validate: Some(validate::service),
+        fields: Some(fields),
+        ..Hooks::default()
+    }
 }
 
 fn defaults(service: &mut Object) {
@@ -128,7 +134,8 @@ fn keep_allocated(spec: &mut Object, old: &Object) {
     if validate::needs_node_ports(spec) && validate::needs_node_ports(old) {
         let mut used: Vec<i64> = objects(spec, "ports").filter_map(|(_, p)| int(p, "nodePort")).collect();
         each_mut(spec, "ports", |port| {
-            let same = |o: &Object| int(o, "port") == int(port, "port") && text(o, "protocol") == text(port, "protocol");
+            let same =
+                |o: &Object| int(o, "port") == int(port, "port") && text(o, "protocol") == text(port, "protocol");
             let stored = objects(old, "ports").find(|(_, o)| same(o)).and_then(|(_, o)| int(o, "nodePort"));
             if let (Some(number), 0) = (stored, int(port, "nodePort").unwrap_or(0))
                 && number != 0

@@ -17,11 +17,21 @@ pub fn claim_hooks() -> Hooks {
 }
 
 pub fn volume_hooks() -> Hooks {
-    Hooks { default: Some(default_volume), prepare: Some(prepare_volume), validate: Some(validate::volume), ..Hooks::default() }
+    Hooks {
+        default: Some(default_volume),
+        prepare: Some(prepare_volume),
+        validate: Some(validate::volume),
+        ..Hooks::default()
+    }
 }
 
 pub fn class_hooks() -> Hooks {
-    Hooks { default: Some(default_class), prepare: Some(prepare::nothing), validate: Some(validate::class), ..Hooks::default() }
+    Hooks {
+        default: Some(default_class),
+        prepare: Some(prepare::nothing),
+        validate: Some(validate::class),
+        ..Hooks::default()
+    }
 }
 
 /// Defaults of a claim, also of one in a StatefulSet.

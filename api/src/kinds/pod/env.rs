@@ -78,9 +78,7 @@ fn value_from(source: &Object, has_value: bool, path: &Path, errors: &mut ErrorL
         file_key_ref(reference, &path.child("fileKeyRef"), errors);
     }
     let detail = match sources {
-        0 => {
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
-        }
+        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         _ if has_value => "may not be specified when `value` is not empty",
         1 => return,
         _ => "may not have more than one field specified at a time",

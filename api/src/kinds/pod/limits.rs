@@ -152,12 +152,7 @@ pub fn pod(spec: &Object, os: Option<&str>, path: &Path, errors: &mut ErrorList)
 }
 
 /// Names, amounts, and requests against limits.
-fn requirements(
-    owner: &Object,
-    check_name: fn(&str, &Path, &mut ErrorList),
-    path: &Path,
-    errors: &mut ErrorList,
-) {
+fn requirements(owner: &Object, check_name: fn(&str, &Path, &mut ErrorList), path: &Path, errors: &mut ErrorList) {
     let (limits, requests) = (amounts(owner, "limits"), amounts(owner, "requests"));
     let limits_path = path.child("limits");
     for (name, limit) in &limits {

@@ -148,9 +148,8 @@ fn removed_gates(new: &Object, old: &Object, path: &Path, errors: &mut ErrorList
 /// While a Pod is held back, its node selector and node affinity may be narrowed (KEP-3838).
 fn gated(munged: &mut Object, old: &Object, path: &Path, errors: &mut ErrorList) {
     if !same(munged, old, "nodeSelector") {
-        let missing = |(key, value): (&String, &Value)| {
-            object(munged, "nodeSelector").and_then(|s| s.get(key)) != Some(value)
-        };
+        let missing =
+            |(key, value): (&String, &Value)| object(munged, "nodeSelector").and_then(|s| s.get(key)) != Some(value);
         if object(old, "nodeSelector").into_iter().flatten().any(missing) {
             let path = path.child("nodeSelector");
             let value = munged.get("nodeSelector").cloned().unwrap_or(Value::Null);
@@ -253,9 +252,8 @@ fn transitions(new: &Object, old: &Object, path: &Path, errors: &mut ErrorList) 
             let ended = object(before, "state").and_then(|state| object(state, "terminated"));
             let Some(exit_code) = ended.map(|t| int(t, "exitCode").unwrap_or(0)) else { continue };
             let after = objects(new, statuses).find(|(_, s)| text(s, "name") == name);
-            let runs = after.is_some_and(|(_, s)| {
-                object(s, "state").and_then(|state| object(state, "terminated")).is_none()
-            });
+            let runs =
+                after.is_some_and(|(_, s)| object(s, "state").and_then(|state| object(state, "terminated")).is_none());
             let container = objects(spec, containers).find(|(_, c)| text(c, "name") == name).map(|(_, c)| c);
             if runs && !may_restart(spec, container, containers, exit_code) {
                 let path = path.child(statuses).index(i).child("state");

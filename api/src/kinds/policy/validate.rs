@@ -206,7 +206,8 @@ pub fn priority(new: &Object, old: Option<&Object>, _subresource: &str, errors: 
         return;
     }
     let name = meta::name(new);
-    let known = matches!((name, value), ("system-node-critical", 2_000_001_000) | ("system-cluster-critical", 2_000_000_000));
+    let known =
+        matches!((name, value), ("system-node-critical", 2_000_001_000) | ("system-cluster-critical", 2_000_000_000));
     if name.starts_with("system-") {
         if !known {
             let detail = format!(

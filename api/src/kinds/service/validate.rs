@@ -342,7 +342,8 @@ fn fixed_families(spec: &Object, old: &Object, errors: &mut ErrorList) {
     let path = Path::new("spec").child("ipFamilies");
     let (first, old_first) = (new.first(), stored.first());
     let same_length = new.len() == stored.len();
-    if (same_length && new != stored) || (!same_length && first.is_some() && old_first.is_some() && first != old_first) {
+    if (same_length && new != stored) || (!same_length && first.is_some() && old_first.is_some() && first != old_first)
+    {
         errors.push(FieldError::invalid(&path.index(0), new.to_vec(), FIXED));
     }
     if stored.len() > new.len() && new.len() == 1 {

@@ -102,8 +102,7 @@ fn job_update(spec: &Object, old: &Object, path: &Path, errors: &mut ErrorList) 
         template
     };
     let suspended = is_true(old, "suspend");
-    let unchanged =
-        if suspended { scheduling_free(spec) == scheduling_free(old) } else { same(spec, old, "template") };
+    let unchanged = if suspended { scheduling_free(spec) == scheduling_free(old) } else { same(spec, old, "template") };
     if !unchanged {
         let value = spec.get("template").cloned().unwrap_or(Value::Null);
         errors.push(FieldError::invalid(&path.child("template"), value, IMMUTABLE));
@@ -181,8 +180,7 @@ fn completion_mode(spec: &Object, path: &Path, errors: &mut ErrorList) {
                 errors.push(FieldError::required(&path.child("completions"), detail));
             }
             if let Some(value) = number("parallelism").filter(|p| *p > MAX_PARALLELISM) {
-                let detail =
-                    format!("must be less than or equal to {MAX_PARALLELISM} when completion mode is Indexed");
+                let detail = format!("must be less than or equal to {MAX_PARALLELISM} when completion mode is Indexed");
                 errors.push(FieldError::invalid(&path.child("parallelism"), value, detail));
             }
             let (failed, completions) = (number("maxFailedIndexes"), number("completions"));
@@ -301,8 +299,7 @@ fn success_policy(spec: &Object, policy: &Object, path: &Path, errors: &mut Erro
         non_negative(rule, "succeededCount", &path, errors);
         let completions = int(spec, "completions").unwrap_or(0);
         if let Some(count) = succeeded.filter(|count| *count > completions) {
-            let detail =
-                format!("must be less than or equal to {completions} (the number of specified completions)");
+            let detail = format!("must be less than or equal to {completions} (the number of specified completions)");
             errors.push(FieldError::invalid(&path.child("succeededCount"), count, detail));
         }
     }
@@ -350,7 +347,11 @@ fn time_zone(spec: &Object, old: Option<&Object>, path: &Path, errors: &mut Erro
     if zone.is_empty() {
         errors.push(FieldError::invalid(&path, zone, "timeZone must be nil or non-empty string"));
     } else if zone.eq_ignore_ascii_case("local") {
-        errors.push(FieldError::invalid(&path, zone, "timeZone must be an explicit time zone as defined in \
-                                                      https://www.iana.org/time-zones"));
+        errors.push(FieldError::invalid(
+            &path,
+            zone,
+            "timeZone must be an explicit time zone as defined in \
+                                                      https://www.iana.org/time-zones",
+        ));
     }
 }

@@ -185,7 +185,8 @@ fn deployment_strategy(spec: &Object, path: &Path, errors: &mut ErrorList) {
             }
         }
         "RollingUpdate" => match rolling {
-            None => errors.push(FieldError::required(&path.child("rollingUpdate"), "this should be defaulted and never be nil")),
+            None => errors
+                .push(FieldError::required(&path.child("rollingUpdate"), "this should be defaulted and never be nil")),
             Some(rolling) => {
                 let path = path.child("rollingUpdate");
                 for key in ["maxUnavailable", "maxSurge"] {
@@ -395,10 +396,11 @@ fn with_claim_volumes(spec: &Object) -> Object {
     if let Some(pod) = pod {
         pod.remove("hostname");
         pod.remove("subdomain");
-        let kept = list(pod, "volumes").iter().filter(|v| !claims.iter().any(|c| v.get("name").is_some_and(|n| n == c)));
-        let own = claims.iter().map(|name| {
-            serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": false}})
-        });
+        let kept =
+            list(pod, "volumes").iter().filter(|v| !claims.iter().any(|c| v.get("name").is_some_and(|n| n == c)));
+        let own = claims.iter().map(
+            |name| serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": false}}),
+        );
         let volumes: Vec<Value> = own.chain(kept.cloned()).collect();
         if !volumes.is_empty() {
             pod.insert("volumes".to_owned(), volumes.into());
