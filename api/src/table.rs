@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::field::ErrorList;
 use crate::meta::{Gvk, Gvr};
+use crate::printer::Printer;
 use crate::schema::{Schema, Text};
 use crate::{Object, Status};
 
@@ -70,8 +71,8 @@ pub struct Hooks {
     pub validate: Option<Validate>,
     /// Values of selectable fields besides `metadata.name` and `metadata.namespace`, in the row's order.
     pub fields: Option<fn(&Object) -> Vec<String>>,
-    /// Cells of computed columns, in the columns' order. `now` is Unix seconds for ages.
-    pub cells: Option<fn(&Object, now: i64) -> Vec<Value>>,
+    /// Cells of computed columns, in the columns' order.
+    pub cells: Option<Printer>,
     /// Warnings for the response's `Warning` headers.
     pub warnings: Option<fn(&Object) -> Vec<String>>,
     /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).

@@ -18,6 +18,9 @@ fn printed(group: &str, kind: &str, mut object: Value) -> Vec<Value> {
     let Value::Object(object) = object else { panic!() };
     let cells = cells(row, &object, NOW);
     assert_eq!(cells.len(), columns(row).len());
+    let mut written = Vec::new();
+    super::row(row, &object).write(NOW, &mut written);
+    assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), Value::from(cells.clone()));
     cells
 }
 
