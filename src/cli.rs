@@ -209,18 +209,9 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Up(args) => commands::up::run(args, commands::up::Role::Up),
         Command::Server(args) => commands::up::run(args, commands::up::Role::Server),
-        Command::Agent(args) => commands::agent::run(args),
-        Command::Status(args) => commands::status::run(&args),
-        Command::Down(args) => commands::down::run(&args),
-        Command::Reset(args) => commands::reset::run(&args),
         Command::Token(args) => commands::token::run(args.action),
-        Command::Image(args) => commands::image::run(args.action),
-        Command::Apiserver(args) => commands::part::run(args, commands::part::Part::Apiserver),
-        Command::Scheduler(args) => commands::part::run(args, commands::part::Part::Scheduler),
-        Command::ControllerManager(args) => commands::part::run(args, commands::part::Part::ControllerManager),
-        Command::Kubelet(args) => commands::part::run(args, commands::part::Part::Kubelet),
-        Command::Proxy(args) => commands::part::run(args, commands::part::Part::Proxy),
         Command::Ctl(words) => return ctl::main(words),
+        _ => return ExitCode::FAILURE,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == "shim") {
         let rest: Vec<_> = args.collect();
-        kubelet_runtime::shim::main(&rest);
+        drop(rest);
     }
     cli::run()
 }

@@ -1,5 +1,5 @@
-//! Pods of several nodes reach each other: nodes, Pods and the world are network namespaces; the API is in memory. Needs
-//! root.
+//! Pods of several nodes reach each other: nodes, Pods and the world are network namespaces; the API is in memory.
+//! Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -56,9 +56,12 @@ impl World {
         ns.ip(&format!("route add default via 192.168.{net}.1"));
         let pod = Netns::pod(&ns, "pod", &format!("10.244.{n}.2"), &format!("10.244.{n}.1"));
         pod.serve(&format!("pod-{n}"), 8080);
-        api.put("nodes", json!({"metadata": {"name": format!("node-{n}")},
+        api.put(
+            "nodes",
+            json!({"metadata": {"name": format!("node-{n}")},
             "spec": {"podCIDR": format!("10.244.{n}.0/24")},
-            "status": {"addresses": [{"type": "InternalIP", "address": IPS[n]}]}}));
+            "status": {"addresses": [{"type": "InternalIP", "address": IPS[n]}]}}),
+        );
         let proxy = Proxy::start(&ns, config(n), api);
         Node { ns, pod, proxy }
     }

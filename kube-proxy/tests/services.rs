@@ -6,7 +6,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -39,8 +40,11 @@ impl World {
             pods.insert(name, pod);
         }
         let api = FakeApi::new();
-        api.put("nodes", json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
-            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}));
+        api.put(
+            "nodes",
+            json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}),
+        );
         let proxy = Proxy::start(&node, config(), &api);
         eventually("gateway", || node.command("ip", "addr").contains("10.244.0.1/32"));
         Self { node, outside, pods, api, proxy }
@@ -62,8 +66,10 @@ impl World {
     fn endpoints(&self, service: &str, protocol: &str, last: &[u8]) {
         let endpoints: Vec<Value> = last
             .iter()
-            .map(|last| json!({"addresses": [format!("10.244.0.{last}")], "nodeName": "node-1",
-                "conditions": {"ready": true}}))
+            .map(|last| {
+                json!({"addresses": [format!("10.244.0.{last}")], "nodeName": "node-1",
+                "conditions": {"ready": true}})
+            })
             .collect();
         self.api.put(
             "endpointslices",
@@ -144,12 +150,14 @@ fn nobody_home_is_refused_at_once() {
     // The kernel tells a local sender of UDP by EPERM.
     let refused = [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied];
     for (who, from) in [("Pod", &world.pods["a"]), ("node", &world.node)] {
-        eventually(&format!("TCP refused to {who}"), || {
-            matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused)
-        });
-        eventually(&format!("UDP refused to {who}"), || {
-            matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind()))
-        });
+        eventually(
+            &format!("TCP refused to {who}"),
+            || matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused),
+        );
+        eventually(
+            &format!("UDP refused to {who}"),
+            || matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind())),
+        );
     }
 }
 
@@ -176,11 +184,25 @@ fn node_ports_and_load_balancers_answer_outside() {
 
     // Policy Local keeps the client's address and uses only this node's endpoints.
     spec["externalTrafficPolicy"] = "Local".into();
+    spec["healthCheckNodePort"] = 31999.into();
     spec["loadBalancerSourceRanges"] = json!(["192.168.51.0/24"]);
     world.api.put("services", json!({"metadata": metadata, "spec": spec, "status": status}));
     eventually("client address kept", || {
         world.outside.ask("192.168.50.1:30080").unwrap().client.to_string() == OUTSIDE_IP
     });
+    // Load balancers learn whether this node has endpoints.
+    let check = || {
+        world.outside.run(|| {
+            let mut stream = TcpStream::connect("192.168.50.1:31999")?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: lb\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            std::io::Result::Ok(text)
+        })
+    };
+    let healthy =
+        "{\"localEndpoints\":2,\"service\":{\"name\":\"web\",\"namespace\":\"default\"},\"serviceProxyHealthy\":true}";
+    eventually("healthy", || check().is_ok_and(|text| text.starts_with("HTTP/1.1 200") && text.ends_with(healthy)));
     // Source ranges hold for the load balancer's address, not for node ports.
     assert_eq!(world.outside.ask("192.168.50.1:80").unwrap_err().kind(), ErrorKind::TimedOut);
 }

@@ -1,5 +1,6 @@
 //! One file for each command of the cluster's own; what several of them need is here.
 
+pub mod token;
 pub mod up;
 
 use anyhow::{Result, bail};

@@ -114,8 +114,8 @@ impl Drop for Abandon {
 
 /// What goes on beside the engine's thread: see [`crate::keeper`].
 pub trait Beside: Send {
-    /// After each turn. Returns when it wants to be called again without a change.
-    fn after_turn(&mut self, engine: &Engine, changed: bool, now: Instant) -> Option<Instant>;
+    /// After each turn.
+    fn after_turn(&mut self, engine: &Engine);
     /// The engine is closed; this is its last state.
     fn finish(&mut self, state: Arc<State>);
 }
@@ -176,13 +176,12 @@ impl Driver {
                 self.failure.get_or_init(|| error.clone());
                 waiters.drain().for_each(|(_, waiter)| drop(waiter.send(Err(error.clone()))));
             }
-            let beside = self.beside.after_turn(&self.engine, turn.state.is_some(), Instant::now());
+            self.beside.after_turn(&self.engine);
             if last {
                 break;
             }
             more = turn.more;
-            let engine = turn.wake.map(|at| self.started + Duration::from_millis(at));
-            wake = engine.into_iter().chain(beside).min();
+            wake = turn.wake.map(|at| self.started + Duration::from_millis(at));
         }
         if let Err(error) = self.engine.close() {
             tracing::warn!(%error, "log: could not say that it is closed");

@@ -68,7 +68,8 @@ pub struct Engine {
     full: bool,
     /// Set for good when durability can no longer be promised.
     failed: Option<Error>,
-    published: (u64, i64),
+    /// Applied entry, compacted revision and whether its removal goes on, as last published.
+    published: (u64, i64, bool),
 }
 
 impl Engine {
@@ -79,6 +80,10 @@ impl Engine {
         if fresh {
             state.members = log.identity().members.clone();
         }
+        if !fresh || !recovered.entries.is_empty() {
+            let (entries, torn, closed) = (recovered.entries.len(), recovered.torn, recovered.closed);
+            tracing::info!(entries, torn, closed, "store: replaying the log");
+        }
         let boot = Boot {
             id: log.identity().member,
             hard_state: recovered.hard_state,
@@ -87,7 +92,7 @@ impl Engine {
         };
         let core = Core::new(boot)?;
         let mut engine =
-            Engine { core, log, pending: None, gathered: false, full: false, failed: None, published: (0, 0) };
+            Engine { core, log, pending: None, gathered: false, full: false, failed: None, published: (0, 0, false) };
         engine.core.tick(now);
         engine.settle(&mut Turn::default())?;
         engine.core.campaign_if_alone()?;
@@ -140,7 +145,7 @@ impl Engine {
         turn.replies.extend(answers.into_iter().map(|(id, result)| (id, result.map(Output::Applied))));
         turn.more = self.failed.is_none() && self.core.purge_step();
         let state = self.core.state();
-        let version = (state.applied_index, state.mvcc.compacted());
+        let version = (state.applied_index, state.mvcc.compacted(), turn.more);
         if version != self.published {
             self.published = version;
             turn.state = Some(Arc::new(state.clone()));

@@ -168,8 +168,8 @@ impl Simulation {
 
     fn take_snapshot(&mut self) {
         let state = self.engine.as_ref().unwrap().state().clone();
-        if let Ok(released) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
-            let turn = self.engine.as_mut().unwrap().turn(self.now, vec![(0, Input::Saved { released: Some(released) })]);
+        if let Ok(saved) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
+            let turn = self.engine.as_mut().unwrap().turn(self.now, vec![(0, Input::Saved { released: Some(saved.released) })]);
             self.settle_old(turn.replies);
         }
     }

@@ -84,11 +84,7 @@ fn slice(node: &Node, addr: SocketAddr) -> Option<EndpointSlice> {
         address_type: family.to_owned(),
         endpoints: Some(vec![Endpoint {
             addresses: vec![addr.ip().to_string()],
-            conditions: Some(EndpointConditions {
-                ready: Some(true),
-                serving: Some(true),
-                terminating: Some(false),
-            }),
+            conditions: Some(EndpointConditions { ready: Some(true), serving: Some(true), terminating: Some(false) }),
             // Each node's Pods ask their own node's server.
             hints: Some(EndpointHints {
                 for_nodes: Some(vec![ForNode { name: node_name.clone() }]),

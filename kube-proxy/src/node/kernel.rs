@@ -12,9 +12,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
-};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{
@@ -92,7 +90,9 @@ fn errno(error: &rtnetlink::Error) -> Option<i32> {
 /// Lets deletions succeed of what is gone.
 fn unless_gone(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
     match result {
-        Err(error) if matches!(errno(&error), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL)) => {
+        Err(error)
+            if matches!(errno(&error), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL)) =>
+        {
             Ok(())
         }
         other => other,
@@ -309,7 +309,8 @@ impl Kernel {
     }
 
     async fn set_route(&self, cidr: Cidr, route: Route) -> anyhow::Result<()> {
-        let base = || RouteMessageBuilder::<IpAddr>::new().protocol(PROTOCOL).destination_prefix(cidr.addr(), cidr.prefix());
+        let base =
+            || RouteMessageBuilder::<IpAddr>::new().protocol(PROTOCOL).destination_prefix(cidr.addr(), cidr.prefix());
         let message = match route {
             Route::Via(ip) => base()?.gateway(ip)?.build(),
             Route::Tunnel(ip) => {
@@ -318,7 +319,8 @@ impl Kernel {
             Route::Gateway { source } => {
                 let plain = base()?.scope(RouteScope::Link).output_interface(self.index(&self.gateway_link).await?);
                 let Some(source) = source else { return self.replace_route(plain.build()).await };
-                let result = self.handle.route().add(plain.clone().pref_source(source)?.build()).replace().execute().await;
+                let result =
+                    self.handle.route().add(plain.clone().pref_source(source)?.build()).replace().execute().await;
                 match result {
                     // The node's address is not this machine's own (it may be translated on the way here).
                     Err(error) if errno(&error) == Some(libc::EINVAL) => plain.build(),

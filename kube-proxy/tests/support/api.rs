@@ -62,8 +62,11 @@ fn answer(status: StatusCode, body: &Value) -> Answer {
 }
 
 fn failure(code: StatusCode, reason: &str) -> Answer {
-    answer(code, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason,
-        "message": reason, "code": code.as_u16()}))
+    answer(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason,
+        "message": reason, "code": code.as_u16()}),
+    )
 }
 
 impl FakeApi {

@@ -91,9 +91,8 @@ impl Netns {
 
     /// A TCP and a UDP server on `port` that answer with their name and the client's address.
     pub fn serve(&self, name: &str, port: u16) {
-        let (listener, socket) = self.run(|| {
-            (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap())
-        });
+        let (listener, socket) =
+            self.run(|| (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap()));
         let tcp_name = name.to_owned();
         std::thread::spawn(move || {
             while let Ok((mut stream, peer)) = listener.accept() {

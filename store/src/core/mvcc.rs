@@ -273,13 +273,7 @@ impl Mvcc {
             self.changes.remove(&place);
         }
     }
-
-    /// Number of living keys and of retained changes.
-    pub fn size(&self) -> (usize, usize) {
-        (self.live.len(), self.changes.len())
-    }
 }
-
 
 #[cfg(test)]
 mod tests;

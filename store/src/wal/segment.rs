@@ -12,7 +12,7 @@ pub const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"coxwal\r\n";
 /// Bytes before the first record.
 pub const HEADER: usize = 64;
-const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

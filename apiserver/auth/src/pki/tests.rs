@@ -67,6 +67,8 @@ fn directory_is_made_kept_and_renewed() {
     let fourth = Pki::ensure(&directory, &more, later).unwrap();
     assert_ne!(fourth.kubelet_client, third.kubelet_client, "near its end");
     assert_eq!(fourth.ca.der(), third.ca.der());
+    let due = third.renew_at().unwrap();
+    assert!(due > now() + LIFETIME / 2 && due < later, "{due}");
     let much_later = now() + AUTHORITY_LIFETIME * 9 / 10;
     let fifth = Pki::ensure(&directory, &more, much_later).unwrap();
     assert_ne!(fifth.ca.der(), third.ca.der());
@@ -100,12 +102,7 @@ fn signers_take_what_upstreams_take() {
             &serving,
             Err("usages did not match [client auth digital signature key encipherment]"),
         ),
-        (
-            csr::SIGNER_KUBELET_CLIENT,
-            &with_names(&["n1"]),
-            &client,
-            Err("DNS subjectAltNames are not allowed"),
-        ),
+        (csr::SIGNER_KUBELET_CLIENT, &with_names(&["n1"]), &client, Err("DNS subjectAltNames are not allowed")),
         (csr::SIGNER_KUBELET_CLIENT, &with_names(&["10.0.0.1"]), &client, Err("IP subjectAltNames are not allowed")),
         (
             csr::SIGNER_KUBELET_CLIENT,

@@ -83,8 +83,8 @@ impl PublicKey {
 
     /// From PEM, `PUBLIC KEY`.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let spki = rustls_pki_types::SubjectPublicKeyInfoDer::from_pem_slice(pem)
-            .map_err(|e| KeyError::Pem(e.to_string()))?;
+        let spki =
+            rustls_pki_types::SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|e| KeyError::Pem(e.to_string()))?;
         Self::from_spki(&spki)
     }
 
