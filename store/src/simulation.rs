@@ -20,6 +20,8 @@ use crate::snapshot;
 use crate::wal::recover::Opening;
 use crate::wal::{Identity, Options, segment};
 
+mod members;
+
 const SNAPSHOTS: &str = "/snapshots";
 
 /// What the store should hold: one per revision.
@@ -223,7 +225,7 @@ impl Simulation {
 
 #[test]
 fn acknowledged_writes_survive_whatever_happens() {
-    let seeds = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
     let mut crashes = 0;
     for seed in 0..seeds {
         let run = std::panic::catch_unwind(|| {

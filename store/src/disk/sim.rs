@@ -238,9 +238,8 @@ impl DiskFile for SimFile {
         if inner.fail_sync {
             return Err(io::Error::other("sync failed"));
         }
-        let content = &mut inner.contents[self.content];
-        content.durable = content.now();
-        content.pending.clear();
+        let Content { durable, pending } = &mut inner.contents[self.content];
+        pending.drain(..).for_each(|(offset, written)| put(durable, offset, &written));
         Ok(())
     }
 }
