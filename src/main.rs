@@ -1,1 +1,23 @@
-fn main() {}
+//! The one binary: parse the command line, put the rooms together, hand over.
+
+mod cli;
+mod cluster;
+mod commands;
+mod daemon;
+mod layout;
+mod netif;
+mod node;
+mod parts;
+mod progress;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A shim must stay small and single-threaded: it is told apart before anything else is set up.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "shim") {
+        let rest: Vec<_> = args.collect();
+        kubelet_runtime::shim::main(&rest);
+    }
+    cli::run()
+}

@@ -3,16 +3,36 @@
 //! No IO, no clock, no tokio. Everything here is a pure function of its arguments, so that the API server, the
 //! command-line client and tests decide alike.
 
+
+pub mod builtin;
+pub mod codec;
+pub mod defaults;
+pub mod discovery;
 pub mod field;
+pub mod fields;
+pub mod kinds;
+pub mod labels;
 pub mod meta;
+pub mod names;
 pub mod object;
+pub mod openapi;
+pub mod patch;
+pub mod printer;
+pub mod prune;
+#[cfg(test)]
+mod published;
+pub mod quantity;
 pub mod schema;
 pub mod status;
 pub mod table;
+pub mod time;
+pub mod validate;
+pub mod yaml;
 
+pub use builtin::table as builtin;
 pub use field::{ErrorList, FieldError, FieldErrorType, Path};
 pub use meta::{Gvk, Gvr, NamespacedName, Uid};
-pub use schema::{Schema, SchemaSet};
+pub use schema::Schema;
 pub use status::{Reason, Status};
 pub use table::{Resource, Table};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::field::FieldError;
+use crate::field::{FieldError, go_quote};
 use crate::meta::Gvk;
 
 /// `Status.reason`. Each has the HTTP code that upstream answers with.
@@ -204,14 +204,22 @@ impl Status {
         status
     }
 
-    /// Validation failed: `Kind.group "name" is invalid: […]`, one cause an error.
+    /// Validation failed: `Kind.group "name" is invalid: […]`, one cause an error. The message says each text once.
     pub fn invalid(gvk: &Gvk, name: &str, errors: &[FieldError]) -> Self {
-        let listed = match errors {
-            [one] => one.to_string(),
-            many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        let mut texts: Vec<String> = Vec::with_capacity(errors.len());
+        for error in errors {
+            let text = error.to_string();
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let listed = match texts.as_slice() {
+            [] => String::new(),
+            [one] => format!(": {one}"),
+            many => format!(": [{}]", many.join(", ")),
         };
         let kind = qualified(&gvk.group, &gvk.kind);
-        let mut status = Self::failure(Reason::Invalid, format!("{kind} {name:?} is invalid: {listed}"))
+        let mut status = Self::failure(Reason::Invalid, format!("{kind} {} is invalid{listed}", go_quote(name)))
             .about(&gvk.group, &gvk.kind, name);
         status.details.get_or_insert_default().causes = errors
             .iter()

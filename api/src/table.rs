@@ -4,19 +4,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::field::ErrorList;
 use crate::meta::{Gvk, Gvr};
-use crate::schema::Schema;
+use crate::printer::Printer;
+use crate::schema::{Schema, Text};
 use crate::{Object, Status};
 
 /// One printer column (`additionalPrinterColumns`; upstream's internal printers for built-in kinds).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    pub name: String,
+    pub name: Text,
     /// OpenAPI type: `string`, `integer`, `date`, …
-    pub ty: String,
-    pub format: String,
-    pub description: String,
+    pub ty: Text,
+    pub format: Text,
+    pub description: Text,
     /// 0 is shown always, 1 only with `-o wide`.
     pub priority: i32,
     /// How the cell is computed.
@@ -26,10 +29,12 @@ pub struct Column {
 /// How a cell is computed from an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// A path of keys and indexes, as CRDs' `jsonPath`.
-    Path(String),
-    /// A function of the kind's hooks, by name.
-    Computed(&'static str),
+    Name,
+    CreatedAt,
+    /// A CRD's `jsonPath`.
+    Path(Text),
+    /// All cells come from the kind's printer, [`Hooks::cells`].
+    Computed,
 }
 
 /// One subresource of a row.
@@ -43,6 +48,12 @@ pub struct Subresource {
     pub verbs: Vec<String>,
 }
 
+/// Validation of a kind: the new object, the stored one, the subresource, and where errors go.
+pub type Validate = fn(&Object, old: Option<&Object>, subresource: &str, errors: &mut ErrorList);
+
+/// What a graceful delete does, or why it is refused.
+pub type Graceful = Result<Grace, Status>;
+
 /// Rules beyond structure. Each is a pure function; a row without one has none. All are called by the pipeline only.
 ///
 /// `old` is the stored object on update and `None` on create. `subresource` is empty for the main resource.
@@ -51,20 +62,21 @@ pub struct Hooks {
     /// Defaults that the schema's static ones don't express (computed from other fields). Called on every decoded
     /// object of this version, also on a Pod template's owner.
     pub default: Option<fn(&mut Object)>,
-    /// Upstream's strategy `PrepareForCreate`/`PrepareForUpdate`: resets what the caller may not set (status on the main
-    /// resource, all but status on `status`) and counts `metadata.generation`. `None` means the generic rule: with a
-    /// `status` subresource, status is reset on create and kept from `old` on update; generation counts spec changes.
+    /// Upstream's strategy `PrepareForCreate`/`PrepareForUpdate`: resets what the caller may not set (status on the
+    /// main resource, all but status on `status`) and counts `metadata.generation`. `None` means the generic rule: with
+    /// a `status` subresource, status is reset on create and kept from `old` on update; generation counts spec changes.
     pub prepare: Option<fn(&mut Object, old: Option<&Object>, subresource: &str)>,
-    /// Validation beyond the schema, with upstream's paths, reasons and messages. Generic metadata checks are not its job.
-    pub validate: Option<fn(&Object, old: Option<&Object>, subresource: &str, errors: &mut ErrorList)>,
+    /// Validation beyond the schema, with upstream's paths, reasons and messages. Generic metadata checks are not its
+    /// job.
+    pub validate: Option<Validate>,
     /// Values of selectable fields besides `metadata.name` and `metadata.namespace`, in the row's order.
     pub fields: Option<fn(&Object) -> Vec<String>>,
-    /// Cells of computed columns, in the columns' order. `now` is Unix seconds for ages.
-    pub cells: Option<fn(&Object, now: i64) -> Vec<serde_json::Value>>,
+    /// Cells of computed columns, in the columns' order.
+    pub cells: Option<Printer>,
     /// Warnings for the response's `Warning` headers.
     pub warnings: Option<fn(&Object) -> Vec<String>>,
     /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).
-    pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Result<Grace, Status>>,
+    pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Graceful>,
 }
 
 /// What a graceful delete does.
@@ -102,12 +114,16 @@ pub struct Resource {
     /// Selectable fields besides `metadata.name` and `metadata.namespace`.
     pub selectable: Vec<String>,
     pub schema: Arc<Schema>,
-    /// The version whose form is stored; rows that differ from it convert (see `hooks`).
+    /// The group and version whose form is stored; rows that differ from it convert. The group is another one only for
+    /// `events.k8s.io` Events, which are stored as core ones.
+    pub storage_group: String,
     pub storage_version: String,
     /// The storage key's first part, `/registry/{prefix}/{namespace}/{name}`, as upstream lays it out.
     pub storage_prefix: String,
     /// Whether it is served without `--runtime-config`.
     pub enabled: bool,
+    /// Whether a delete answers with the deleted object instead of a Status.
+    pub returns_deleted: bool,
     pub hooks: Hooks,
 }
 
@@ -130,6 +146,27 @@ impl Resource {
 
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether objects of the resource are kept: reviews and bindings are only answered.
+    pub fn is_stored(&self) -> bool {
+        self.has_verb("watch")
+    }
+
+    /// Values of the row's selectable fields, in order: from the kind's hook, or by path for kinds without one (CRDs).
+    pub fn selectable_values(&self, object: &Object) -> Vec<String> {
+        let by_path = |field: &String| {
+            let path: Vec<&str> = field.split('.').collect();
+            match crate::object::at(object, &path) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+                _ => String::new(),
+            }
+        };
+        match self.hooks.fields {
+            Some(fields) => fields(object),
+            None => self.selectable.iter().map(by_path).collect(),
+        }
     }
 
     /// The storage key of an object; cluster-scoped ones have no namespace part.
@@ -170,6 +207,11 @@ impl Table {
 
     pub fn by_kind(&self, gvk: &Gvk) -> Option<&Arc<Resource>> {
         self.kinds.get(gvk).and_then(|gvr| self.rows.get(gvr))
+    }
+
+    /// The rows that are enabled.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.rows().filter(|row| row.enabled)
     }
 
     pub fn rows(&self) -> impl Iterator<Item = &Arc<Resource>> {

@@ -1,1 +1,13 @@
-//! Placeholder while the workspace is laid out.
+//! How every component reaches the API: a `kube::Client` over a socket or in process, and what control loops share:
+//! informers, a work queue, leader election by Lease, event recording.
+
+pub mod events;
+pub mod informer;
+pub mod leader;
+pub mod queue;
+pub mod transport;
+
+pub use events::{EventType, Recorder};
+pub use informer::{Change, Informer};
+pub use queue::WorkQueue;
+pub use transport::{from_kubeconfig, in_process};

@@ -1,1 +1,60 @@
-//! Placeholder while the workspace is laid out.
+//! The controllers: one small module each, all reading from shared informers and writing through the API, each under
+//! its own service account, while this process holds the `kube-controller-manager` lease.
+
+mod context;
+mod deployment;
+mod endpointslice;
+mod expectations;
+mod namespace;
+mod node_ipam;
+mod owner;
+mod pods;
+mod replicaset;
+mod root_ca;
+mod service_account;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use context::Config;
+use context::Context;
+
+/// A client for each identity: the argument is the user's name.
+pub type Clients = Arc<dyn Fn(&str) -> kube::Client + Send + Sync>;
+
+/// The identity that holds the lease and feeds the shared informers.
+pub const IDENTITY: &str = "system:kube-controller-manager";
+
+/// Runs all controllers while this process leads, until the token is cancelled.
+///
+/// # Errors
+/// When the lead was lost: another process may work now, so this one must begin anew.
+pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> anyhow::Result<()> {
+    let election = client::leader::Election {
+        namespace: "kube-system".to_owned(),
+        name: "kube-controller-manager".to_owned(),
+        identity: format!("{}_{}", config.host, uuid::Uuid::new_v4()),
+    };
+    let candidate = clients(IDENTITY);
+    let kept = client::leader::run(candidate, election, stop, |lead| async move {
+        let context = Context::new(config, clients, lead.clone());
+        start(&context);
+        lead.cancelled().await;
+        context.close();
+    })
+    .await;
+    anyhow::ensure!(kept, "the controllers' lease was lost");
+    Ok(())
+}
+
+fn start(context: &Arc<Context>) {
+    replicaset::start(context);
+    endpointslice::start(context);
+    deployment::start(context);
+
+    namespace::start(context);
+    service_account::start(context);
+    root_ca::start(context);
+    node_ipam::start(context);
+}

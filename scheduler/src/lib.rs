@@ -1,1 +1,13 @@
-//! Placeholder while the workspace is laid out.
+//! The scheduler: a pure `decide(snapshot, pod)` made of plugins, and a thin loop that binds.
+
+mod binder;
+mod cache;
+mod decide;
+mod labels;
+mod model;
+mod plugins;
+mod preempt;
+mod queue;
+mod run;
+
+pub use run::{Config, run};

@@ -21,8 +21,8 @@ pub mod wal;
 mod watch;
 
 pub use kv::{
-    Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse, RangeRequest,
-    RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
 pub use store::{Config, Store};
 

@@ -1,1 +1,35 @@
-fn main() {}
+//! `cargo xtask …`: what developers run besides cargo itself.
+
+mod generate;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  generate [--from DIR]   write api/data/ from the published documents of a Kubernetes version
+  tidy                    check what a program can check of the house rules";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["generate"] => generate::write(&generate::published()),
+        ["generate", "--from", from] => generate::write(from.as_ref()),
+        ["tidy"] => tidy::run(&root()),
+        _ => Err(anyhow::anyhow!(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder.
+fn root() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

@@ -1,0 +1,84 @@
+//! Paths that are no resources: health, version, metrics, discovery, OpenAPI.
+
+mod discovery;
+mod health;
+mod openapi;
+
+use std::sync::Arc;
+
+use api::Status;
+use apiserver_auth::UserInfo;
+use apiserver_auth::token::oidc;
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use crate::http::{Response, response};
+use crate::server::Shared;
+
+pub use discovery::Documents;
+
+/// What `/version` says; clients read `major`, `minor` and `gitVersion`.
+pub const GIT_VERSION: &str = "v1.36.2+cox1";
+
+/// Answers a request for a path.
+pub async fn handle(server: &Arc<Shared>, parts: &Parts, _user: &UserInfo) -> Result<Response, Status> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Status::no_such_path());
+    }
+    let path = parts.uri.path();
+    match path.trim_end_matches('/') {
+        "/version" => Ok(response::full(StatusCode::OK, "application/json", version())),
+        oidc::CONFIGURATION_PATH => {
+            let tokens = server.access.authenticator.tokens();
+            let address = server.settings.advertise.to_string();
+            let document = oidc::configuration(tokens.issuer(), &address, tokens.keys());
+            Ok(public(document.to_string(), "application/json"))
+        }
+        oidc::KEY_SET_PATH => {
+            let keys = oidc::key_set(server.access.authenticator.tokens().keys());
+            Ok(public(keys.to_string(), oidc::KEY_SET_MEDIA_TYPE))
+        }
+        "/metrics" => Ok(response::full(StatusCode::OK, "text/plain; version=0.0.4", metrics(server))),
+        _ => {
+            if let Some(answer) = health::handle(server, path, parts.uri.query().unwrap_or("")) {
+                return Ok(answer);
+            }
+            if let Some(answer) = openapi::handle(server, parts).await {
+                return answer;
+            }
+            discovery::handle(server, parts).unwrap_or_else(|| Err(Status::no_such_path()))
+        }
+    }
+}
+
+/// A document that anyone may keep for a while.
+fn public(body: String, content_type: &'static str) -> Response {
+    let mut response = response::full(StatusCode::OK, content_type, body);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(oidc::CACHE_CONTROL));
+    response
+}
+
+fn version() -> Vec<u8> {
+    let version = serde_json::json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
+    });
+    serde_json::to_vec_pretty(&version).unwrap_or_else(|_| unreachable!("JSON values serialize"))
+}
+
+fn metrics(server: &Shared) -> String {
+    let rows = server.rows.load();
+    let mut objects: Vec<(String, usize)> = rows
+        .all()
+        .filter(|row| row.is_storage())
+        .map(|row| {
+            let group = &row.gvr.group;
+            let dot = if group.is_empty() { "" } else { "." };
+            (format!("{}{dot}{group}", row.gvr.resource), row.cache.len())
+        })
+        .collect();
+    objects.sort();
+    server.metrics.render(&objects)
+}

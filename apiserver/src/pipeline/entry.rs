@@ -1,0 +1,253 @@
+//! The way in: who is it, may they, what do they want; and the one way out.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::{Reason, Status};
+use apiserver_auth::authn::impersonation::{Wanted, impersonate};
+use apiserver_auth::authorize::check;
+use apiserver_auth::{Attributes, UserInfo};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderValue, Method, header};
+use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
+
+use super::{Call, collection, create, delete, get, list, patch, update, watch};
+use crate::http::body::ReqBody;
+use crate::http::negotiate::{self, Accept, Offer, Shape};
+use crate::http::params::Params;
+use crate::http::route::{self, Route, Target};
+use crate::http::{Response, compress, response};
+use crate::rows::Row;
+use crate::server::Shared;
+
+/// Who is at the other end, as far as the transport knows.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// A connection, with the certificates that the client showed.
+    Connection { certificates: Arc<[CertificateDer<'static>]> },
+    /// A component in this process.
+    Trusted(Arc<UserInfo>),
+}
+
+/// Answers one request; never fails, never panics.
+pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Peer) -> Response {
+    let started = Instant::now();
+    let mut seen = Seen::default();
+    let answered = AssertUnwindSafe(dispatch(server, &parts, body, peer, &mut seen)).catch_unwind().await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => response::status(&status, seen.accept),
+        Err(panic) => {
+            server.metrics.panicked();
+            tracing::error!(path = parts.uri.path(), panic = panic_text(&*panic), "a request panicked");
+            let text = "This request caused apiserver to panic. Look in the logs for details.";
+            response::status(&Status::failure(Reason::InternalError, text), Accept::default())
+        }
+    };
+    response::warn(&mut response, &seen.warnings);
+    let private = HeaderValue::from_static("no-cache, private");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);
+    server.metrics.request(&seen.labels, response.status().as_u16(), started.elapsed());
+    response
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("")
+}
+
+/// What the way out needs to know of a request.
+#[derive(Default)]
+struct Seen {
+    accept: Accept,
+    warnings: Vec<String>,
+    labels: crate::metrics::Labels,
+}
+
+async fn dispatch(
+    server: &Arc<Shared>,
+    parts: &Parts,
+    body: ReqBody,
+    peer: &Peer,
+    seen: &mut Seen,
+) -> Result<Response, Status> {
+    let user = authenticate(server, parts, peer)?;
+    let query = parts.uri.query().unwrap_or("");
+    match route::route(parts.uri.path()) {
+        Route::Path => {
+            authorize_path(server, parts, &user)?;
+            crate::nonresource::handle(server, parts, &user).await
+        }
+        Route::Resource(target) => {
+            let params = Params::parse(query)?;
+            let Some(verb) = route::verb(&parts.method, &target, params.watch) else {
+                return Err(Status::method_not_allowed(target.group, target.resource, parts.method.as_str()));
+            };
+            resource(server, parts, body, &user, target, params, verb, seen).await
+        }
+    }
+}
+
+/// The user of a request, after impersonation.
+fn authenticate(server: &Arc<Shared>, parts: &Parts, peer: &Peer) -> Result<Arc<UserInfo>, Status> {
+    let user = match peer {
+        Peer::Trusted(user) => user.clone(),
+        Peer::Connection { certificates } => {
+            let bearer = bearer(parts);
+            let now = jiff::Timestamp::now();
+            let found = server.access.authenticator.authenticate(certificates, bearer, now, &**server)?;
+            found.unwrap_or_else(|| server.anonymous.clone())
+        }
+    };
+    if !parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+        return Ok(user);
+    }
+    let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    match Wanted::from_headers(headers)? {
+        None => Ok(user),
+        Some(wanted) => impersonate(&user, &wanted, &*server.access.authorizer, &**server).map(Arc::new),
+    }
+}
+
+/// The token of the `Authorization` header, or of the WebSocket sub-protocol that browsers use instead.
+fn bearer(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn authorize_path(server: &Arc<Shared>, parts: &Parts, user: &UserInfo) -> Result<(), Status> {
+    let verb = match parts.method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "options",
+    };
+    let attributes = Attributes::path(user, verb, parts.uri.path());
+    check(&*server.access.authorizer, &attributes, &**server).map(drop)
+}
+
+/// A request for a resource: authorized, then handed to its verb.
+#[allow(clippy::too_many_arguments)]
+async fn resource(
+    server: &Arc<Shared>,
+    parts: &Parts,
+    body: ReqBody,
+    user: &Arc<UserInfo>,
+    target: Target<'_>,
+    mut params: Params<'_>,
+    verb: &'static str,
+    seen: &mut Seen,
+) -> Result<Response, Status> {
+    seen.labels.set(&target, verb);
+    let malformed = || Status::bad_request("the path has a malformed escape");
+    let name = route::unescape(target.name).ok_or_else(malformed)?;
+    let namespace = route::unescape(target.namespace).ok_or_else(malformed)?;
+    authorize(server, user, &target, &namespace, &name, &params, verb)?;
+    let rows = server.rows.load();
+    let Some(row) = rows.find(target.group, target.version, target.resource).cloned() else {
+        return Err(Status::no_such_path());
+    };
+    drop(rows);
+    check_scope(&row, &target)?;
+    check_verb(&row, &target, verb)?;
+    params.watch |= target.watch_prefix;
+    let offer = if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
+    let mut accept = negotiate::accept(&parts.headers, offer)?;
+    accept.pretty = params.pretty.unwrap_or(accept.pretty);
+    seen.accept = Accept { shape: Shape::Whole, ..accept };
+    let call = Call {
+        server,
+        row: &row,
+        verb,
+        namespace: if row.resource.namespaced { &namespace } else { "" },
+        name: &name,
+        subresource: target.subresource,
+        user,
+        params,
+        accept,
+        headers: &parts.headers,
+        gzip: compress::accepts_gzip(&parts.headers),
+        warnings: Mutex::default(),
+    };
+    let answered = verbs(&call, parts, body, target.rest).await;
+    seen.warnings = call.warnings.into_inner();
+    answered
+}
+
+fn authorize(
+    server: &Arc<Shared>,
+    user: &UserInfo,
+    target: &Target<'_>,
+    namespace: &str,
+    name: &str,
+    params: &Params<'_>,
+    verb: &str,
+) -> Result<(), Status> {
+    let selected = if matches!(verb, "list" | "watch" | "deletecollection") { &*params.field_selector } else { "" };
+    let exact = selected.strip_prefix("metadata.name=").filter(|n| !n.contains([',', '\\'])).unwrap_or("");
+    let attributes = Attributes {
+        version: target.version,
+        subresource: target.subresource,
+        namespace,
+        name: if name.is_empty() { exact.trim_start_matches('=') } else { name },
+        path: "",
+        field_selector: selected,
+        ..Attributes::resource(user, verb, target.group, target.resource)
+    };
+    check(&*server.access.authorizer, &attributes, &**server).map(drop)
+}
+
+/// Namespaced objects are reached through their namespace, others without one.
+fn check_scope(row: &Row, target: &Target<'_>) -> Result<(), Status> {
+    let of_namespace = target.resource == "namespaces" && target.group.is_empty();
+    let misplaced = match row.resource.namespaced {
+        true => target.namespace.is_empty() && !target.name.is_empty(),
+        false => !target.namespace.is_empty() && !of_namespace,
+    };
+    if misplaced { Err(Status::no_such_path()) } else { Ok(()) }
+}
+
+fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> {
+    let refused = || Status::method_not_allowed(target.group, target.resource, verb);
+    if target.subresource.is_empty() {
+        let across = row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
+        let misplaced = match verb {
+            "update" | "patch" => target.name.is_empty(),
+            "create" => !target.name.is_empty(),
+            _ => false,
+        };
+        return if row.resource.has_verb(verb) && !across && !misplaced { Ok(()) } else { Err(refused()) };
+    }
+    let Some(subresource) = row.resource.subresource(target.subresource) else { return Err(Status::no_such_path()) };
+    if subresource.verbs.iter().any(|v| v == verb) { Ok(()) } else { Err(refused()) }
+}
+
+async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Result<Response, Status> {
+    if !call.subresource.is_empty() && crate::subresources::is_own(call.row, call.subresource) {
+        return crate::subresources::handle(call, parts, body, rest).await;
+    }
+    match call.verb {
+        "get" => get::get(call).await,
+        "list" => list::list(call).await,
+        "watch" => watch::watch(call).await,
+        _ => {
+            let body: Bytes = body.collect().await?;
+            match call.verb {
+                "create" if crate::subresources::is_virtual(call.row) => crate::subresources::review(call, &body).await,
+                "create" => create::create(call, &body).await,
+                "update" => update::update(call, &body).await,
+                "patch" => patch::patch(call, &body).await,
+                "delete" => delete::delete(call, &body).await,
+                "deletecollection" => collection::delete(call, &body).await,
+                other => Err(Status::internal(format!("no verb {other}"))),
+            }
+        }
+    }
+}

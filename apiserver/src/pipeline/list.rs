@@ -1,0 +1,231 @@
+//! LIST: a consistent snapshot, filtered, cut into pages.
+
+use std::sync::Arc;
+
+use api::{FieldError, Gvk, Path, Reason, Status};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Call;
+use super::render::Renderer;
+use crate::cache::{Cached, Snapshot, View};
+use crate::http::Response;
+use crate::http::response;
+
+/// Where a list goes on: upstream's continue token.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// What a list answers with.
+pub struct Page {
+    pub revision: i64,
+    pub items: Vec<Arc<Cached>>,
+    /// Token of the next page; empty on the last.
+    pub continues: String,
+    /// Items after this page, when that is known.
+    pub remaining: Option<usize>,
+}
+
+/// Answers a list request.
+pub async fn list(call: &Call<'_>) -> Result<Response, Status> {
+    let view = call.view()?;
+    let page = page(call, &view).await?;
+    Ok(Renderer::new(call).list(call, page))
+}
+
+/// The page that the parameters ask for.
+pub async fn page(call: &Call<'_>, view: &View) -> Result<Page, Status> {
+    let params = &call.params;
+    check_options(call)?;
+    let (snapshot, after) = match &*params.continues {
+        "" => (snapshot(call).await?, String::new()),
+        token => {
+            let token = decode_token(token)?;
+            (continued(call, token.rv).await?, token.start.trim_end_matches('\0').to_owned())
+        }
+    };
+    if let (Some(name), true) = (view.exact_name(), !call.row.resource.namespaced || !view.namespace.is_empty()) {
+        let key = call.row.key(&view.namespace, name);
+        let items = snapshot.objects.get(key.as_str()).filter(|o| view.matches(o)).cloned().into_iter().collect();
+        return Ok(Page { revision: snapshot.revision, items, continues: String::new(), remaining: None });
+    }
+    let limit = if params.limit == 0 || params.resource_version == "0" { usize::MAX } else { params.limit as usize };
+    let mut matching = snapshot.range(&view.namespace, &after).filter(|o| view.matches(o));
+    let items: Vec<_> = matching.by_ref().take(limit).cloned().collect();
+    let mut page = Page { revision: snapshot.revision, items, continues: String::new(), remaining: None };
+    if let (Some(_), Some(last)) = (matching.next(), page.items.last()) {
+        page.continues = encode_token(snapshot.revision, &last.key);
+        if !view.selects() {
+            page.remaining = Some(1 + matching.count());
+        }
+        call.row.cache.keep(&snapshot);
+    }
+    Ok(page)
+}
+
+/// The snapshot of a list's first page.
+async fn snapshot(call: &Call<'_>) -> Result<Snapshot, Status> {
+    let cache = &call.row.cache;
+    let progress = &call.server.caches.progress;
+    let revision = parse_revision(&call.params.resource_version)?;
+    match (revision, &*call.params.resource_version_match) {
+        (Some(revision), "Exact") => exact(call, revision).await,
+        (None, _) => {
+            call.server.fresh().await?;
+            Ok(cache.snapshot(progress.applied()))
+        }
+        (Some(0), _) => Ok(cache.snapshot(progress.applied())),
+        (Some(revision), matching) => {
+            call.server.reached(revision).await?;
+            if matching.is_empty() && call.params.limit > 0 {
+                return exact(call, revision).await;
+            }
+            Ok(cache.snapshot(progress.applied()))
+        }
+    }
+}
+
+/// The state as of one revision, from memory or else from the store's history.
+async fn exact(call: &Call<'_>, revision: i64) -> Result<Snapshot, Status> {
+    call.server.reached(revision).await?;
+    let applied = call.server.caches.progress.applied();
+    if let Some(snapshot) = call.row.cache.snapshot_at(revision, applied) {
+        return Ok(snapshot);
+    }
+    match call.server.caches.read_at(&call.row.cache, revision).await {
+        Ok(snapshot) => Ok(snapshot),
+        Err(error) if error.is_compacted() => {
+            Err(Status::expired("The resourceVersion for the provided list is too old."))
+        }
+        Err(error) => Err(Status::internal(error)),
+    }
+}
+
+async fn continued(call: &Call<'_>, revision: i64) -> Result<Snapshot, Status> {
+    if revision <= 0 {
+        call.server.fresh().await?;
+        return Ok(call.row.cache.snapshot(call.server.caches.progress.applied()));
+    }
+    exact(call, revision).await.map_err(|status| match status.reason {
+        Some(Reason::Expired) => Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You must start a new \
+             list without the continue parameter.",
+        ),
+        _ => status,
+    })
+}
+
+/// Reads a resource version; `None` when it is empty.
+pub fn parse_revision(text: &str) -> Result<Option<i64>, Status> {
+    match text {
+        "" => Ok(None),
+        _ => match text.parse::<i64>() {
+            Ok(revision) if revision >= 0 => Ok(Some(revision)),
+            _ => {
+                let path = Path::new("resourceVersion");
+                let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+                let error = FieldError::invalid(&path, text, why);
+                Err(Status::bad_request(format!("Invalid value: {text:?}: {}", error.detail)))
+            }
+        },
+    }
+}
+
+fn check_options(call: &Call<'_>) -> Result<(), Status> {
+    let params = &call.params;
+    let matching = &*params.resource_version_match;
+    if !matching.is_empty() {
+        if !params.continues.is_empty() {
+            return Err(invalid_options(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
+        if params.resource_version.is_empty() {
+            return Err(invalid_options(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            return Err(invalid_options(&format!(
+                "resourceVersionMatch: Unsupported value: {matching:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+            )));
+        }
+        if matching == "Exact" && params.resource_version == "0" {
+            return Err(invalid_options(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+    }
+    if !params.continues.is_empty() && !matches!(&*params.resource_version, "" | "0") {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    Ok(())
+}
+
+/// The 422 about list options, `why` being `field: Type: detail`.
+pub fn invalid_options(why: &str) -> Status {
+    let gvk = Gvk::new("meta.k8s.io", "v1", "ListOptions");
+    let mut status = Status::invalid(&gvk, "", &[]);
+    status.message = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
+    if let Some((field, message)) = why.split_once(": ") {
+        let reason = if message.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueNotSupported" };
+        status.details.get_or_insert_default().causes = vec![api::status::Cause {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            field: field.to_owned(),
+        }];
+    }
+    status
+}
+
+fn encode_token(revision: i64, last: &str) -> String {
+    let token = Token { v: TOKEN_VERSION.to_owned(), rv: revision, start: format!("{last}\0") };
+    let json = serde_json::to_vec(&token).unwrap_or_else(|_| unreachable!("a token is text and a number"));
+    URL_SAFE_NO_PAD.encode(json)
+}
+
+fn decode_token(token: &str) -> Result<Token, Status> {
+    let bad = || Status::bad_request("continue key is not valid: encoded in an unknown way");
+    let json = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
+    let token: Token = serde_json::from_slice(&json).map_err(|_| bad())?;
+    if token.v != TOKEN_VERSION || token.start.is_empty() || token.start.contains("..") {
+        return Err(bad());
+    }
+    Ok(token)
+}
+
+/// The JSON before a list's items.
+pub fn head(kind: &str, api_version: &str, page: &Page) -> Bytes {
+    let mut meta = format!("\"resourceVersion\":\"{}\"", page.revision);
+    if !page.continues.is_empty() {
+        meta.push_str(&format!(",\"continue\":\"{}\"", page.continues));
+    }
+    if let Some(remaining) = page.remaining {
+        meta.push_str(&format!(",\"remainingItemCount\":{remaining}"));
+    }
+    Bytes::from(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{{meta}}},"))
+}
+
+/// Whole objects as a list.
+pub fn whole(call: &Call<'_>, page: &Page) -> Response {
+    let row = call.row;
+    let mut pieces = Vec::with_capacity(page.items.len() * 2 + 3);
+    pieces.push(head(&row.resource.list_kind, &row.resource.api_version(), page));
+    pieces.push(Bytes::from_static(b"\"items\":["));
+    for (n, item) in page.items.iter().enumerate() {
+        if n > 0 {
+            pieces.push(Bytes::from_static(b","));
+        }
+        pieces.push(super::render::wire_of(row, item));
+    }
+    pieces.push(Bytes::from_static(b"]}\n"));
+    response::json_pieces(call.accept, call.gzip, pieces)
+}

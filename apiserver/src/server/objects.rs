@@ -1,0 +1,63 @@
+//! The caches as authentication, authorization and admission read them.
+
+use std::sync::Arc;
+
+use api::{Gvr, Object};
+use apiserver_auth::Objects;
+
+use super::Shared;
+use crate::rows::Rows;
+use crate::cache::{Cached, View};
+
+fn decoded(cached: &Cached) -> Option<Arc<Object>> {
+    match cached.decoded() {
+        Ok(object) => Some(object.clone()),
+        Err(error) => {
+            tracing::error!(key = &*cached.key, %error, "cached object is unreadable");
+            None
+        }
+    }
+}
+
+impl Objects for Rows {
+    fn get(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let row = self.by_gvr(gvr)?;
+        decoded(&*row.cache.get(&row.key(namespace, name))?)
+    }
+
+    fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Arc<Object>> {
+        let Some(row) = self.by_gvr(gvr) else { return Vec::new() };
+        let snapshot = row.cache.snapshot(0);
+        snapshot.range(namespace, "").filter_map(|c| decoded(c)).collect()
+    }
+
+    fn list_by_field(&self, gvr: &Gvr, namespace: &str, field: &str, value: &str) -> Vec<Arc<Object>> {
+        let Some(row) = self.by_gvr(gvr) else { return Vec::new() };
+        let selector = format!("{field}={}", api::fields::escape(value));
+        let Ok(view) = View::new(&row.resource, namespace, "", &selector) else { return Vec::new() };
+        let snapshot = row.cache.snapshot(0);
+        snapshot.range(namespace, "").filter(|c| view.matches(c)).filter_map(|c| decoded(c)).collect()
+    }
+
+    fn generation(&self, gvr: &Gvr) -> u64 {
+        self.by_gvr(gvr).map_or(0, |row| row.cache.changed() as u64)
+    }
+}
+
+impl Objects for Shared {
+    fn get(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.rows.load().get(gvr, namespace, name)
+    }
+
+    fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Arc<Object>> {
+        self.rows.load().list(gvr, namespace)
+    }
+
+    fn list_by_field(&self, gvr: &Gvr, namespace: &str, field: &str, value: &str) -> Vec<Arc<Object>> {
+        self.rows.load().list_by_field(gvr, namespace, field, value)
+    }
+
+    fn generation(&self, gvr: &Gvr) -> u64 {
+        self.rows.load().generation(gvr)
+    }
+}

@@ -1,0 +1,92 @@
+//! Start: caches warm, rows ready, what every cluster has created.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver_auth::{Transformer, UserInfo};
+use arc_swap::ArcSwap;
+use store::Kv;
+use tokio_util::sync::CancellationToken;
+
+use super::access::{Access, Indexes};
+use super::{Certificates, Server, Shared};
+use crate::allocate::Allocator;
+use crate::cache::Caches;
+use crate::cache::feed::{FeedError, TransformerFor};
+use crate::config::Config;
+use crate::leases::Leases;
+use crate::metrics::Metrics;
+use crate::proxy::KubeletClient;
+use crate::quirks;
+use crate::rows::{self, Rows};
+
+/// How long the caches may take to hold what the store held at the start.
+const WARM: Duration = Duration::from_secs(60);
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error("start API server: {0}")]
+    Certificates(#[from] apiserver_auth::authn::x509::CertificateError),
+    #[error("start API server: {0}")]
+    Tls(#[from] super::tls::TlsError),
+    #[error("start API server: read the store's revision: {0}")]
+    Store(#[from] store::Error),
+    #[error("start API server: the caches did not reach the store's revision {0}")]
+    Cold(i64),
+    #[error("start API server: create {what}: {status}")]
+    Bootstrap { what: String, status: api::Status },
+}
+
+impl Server {
+    /// Fills the caches and creates what every cluster has. Requests are answered from then on.
+    pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
+        let Config { table, pki, settings } = config;
+        let table = Arc::new(table);
+        let certificates = Certificates {
+            authority: pki.ca.pem(),
+            serving: pki.serving,
+            kubelet_client: pki.kubelet_client,
+        };
+        let seal: Arc<dyn Transformer> = Arc::new(pki.seal);
+        let transformer: TransformerFor =
+            Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
+        let kubelets = KubeletClient::new(&certificates.kubelet_client, &certificates.authority)?;
+        let indexes = Arc::new(Indexes::default());
+        let allocator = Allocator::new(&settings);
+        let storage = rows::storage_rows(&table).into_iter();
+        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
+        let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
+        let rows = Rows::new(table, &caches);
+        let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
+        tokio::spawn(feed.run());
+        let shared = Arc::new(Shared {
+            leases: Leases::new(kv.clone(), ttl),
+            rows: ArcSwap::from_pointee(rows),
+            metrics: Metrics::default(),
+            anonymous: Arc::new(UserInfo::anonymous()),
+            stopping: CancellationToken::new(),
+            access,
+            kubelets,
+            allocator,
+            settings,
+            certificates,
+            kv,
+            caches,
+        });
+        let revision = shared.caches.store_revision().await?;
+        if !shared.caches.progress.wait(revision, WARM).await {
+            return Err(StartError::Cold(revision));
+        }
+        let server = Self { shared };
+        server.bootstrap().await?;
+        Ok(server)
+    }
+
+    async fn bootstrap(&self) -> Result<(), StartError> {
+        crate::bootstrap::run(&self.shared).await.map_err(|(what, status)| StartError::Bootstrap { what, status })
+    }
+}

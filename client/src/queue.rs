@@ -1,0 +1,223 @@
+//! A work queue with the contract of client-go's: a key waits at most once, is worked on by one worker at a time, and
+//! comes back later when its work failed, each time after twice the wait.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// First wait of a failing key, and the longest, as in client-go's default rate limiter.
+const FIRST_BACKOFF: Duration = Duration::from_millis(5);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1000);
+
+struct State<T> {
+    waiting: VecDeque<T>,
+    /// Keys that wait, or that came in again while being worked on.
+    dirty: HashSet<T>,
+    working: HashSet<T>,
+    failures: HashMap<T, u32>,
+    closed: bool,
+}
+
+/// Keys are bounded by what exists: each is held at most once. Clones share the queue.
+pub struct WorkQueue<T> {
+    state: Arc<Mutex<State<T>>>,
+    ready: Arc<Notify>,
+}
+
+impl<T> Clone for WorkQueue<T> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ready: Arc::clone(&self.ready) }
+    }
+}
+
+impl<T: Clone + Eq + Hash + Send + 'static> Default for WorkQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Clone + Eq + Hash + Send + 'static> WorkQueue<T> {
+    pub fn new() -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            dirty: HashSet::new(),
+            working: HashSet::new(),
+            failures: HashMap::new(),
+            closed: false,
+        };
+        Self { state: Arc::new(Mutex::new(state)), ready: Arc::new(Notify::new()) }
+    }
+
+    /// Adds a key unless it waits already.
+    pub fn add(&self, key: T) {
+        {
+            let mut state = self.state.lock();
+            if state.closed || !state.dirty.insert(key.clone()) {
+                return;
+            }
+            if state.working.contains(&key) {
+                return;
+            }
+            state.waiting.push_back(key);
+        }
+        self.ready.notify_one();
+    }
+
+    /// Adds a key after a delay. Must be called within a tokio runtime.
+    pub fn add_after(&self, key: T, delay: Duration) {
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let queue = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            queue.add(key);
+        });
+    }
+
+    /// Adds a key whose work failed, after its back-off.
+    pub fn add_rate_limited(&self, key: T) {
+        let delay = {
+            let mut state = self.state.lock();
+            let failures = state.failures.entry(key.clone()).or_insert(0);
+            let delay = FIRST_BACKOFF.saturating_mul(1 << (*failures).min(20));
+            *failures = failures.saturating_add(1);
+            delay.min(LONGEST_BACKOFF)
+        };
+        self.add_after(key, delay);
+    }
+
+    /// Forgets a key's failures: its work succeeded.
+    pub fn forget(&self, key: &T) {
+        self.state.lock().failures.remove(key);
+    }
+
+    /// The next key; `None` once the queue is closed and empty. Call [`Self::done`] when its work ended.
+    pub async fn next(&self) -> Option<T> {
+        loop {
+            let notified = self.ready.notified();
+            {
+                let mut state = self.state.lock();
+                if let Some(key) = state.waiting.pop_front() {
+                    state.dirty.remove(&key);
+                    state.working.insert(key.clone());
+                    if !state.waiting.is_empty() {
+                        self.ready.notify_one();
+                    }
+                    return Some(key);
+                }
+                if state.closed {
+                    self.ready.notify_one();
+                    return None;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Ends the work on a key; it waits again if it was added meanwhile.
+    pub fn done(&self, key: &T) {
+        let again = {
+            let mut state = self.state.lock();
+            state.working.remove(key);
+            let again = state.dirty.contains(key);
+            if again {
+                state.waiting.push_back(key.clone());
+            }
+            again
+        };
+        if again {
+            self.ready.notify_one();
+        }
+    }
+
+    /// No more keys come in; workers finish what waits.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.ready.notify_waiters();
+        self.ready.notify_one();
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Runs `workers` workers over a queue until it is closed: failed keys come back with back-off, their error is logged.
+pub async fn run<T, F, R>(queue: WorkQueue<T>, workers: usize, name: &'static str, work: F)
+where
+    T: Clone + Eq + Hash + Send + std::fmt::Debug + 'static,
+    F: Fn(T) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = anyhow::Result<()>> + Send,
+{
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..workers {
+        let (queue, work) = (queue.clone(), work.clone());
+        tasks.spawn(async move {
+            while let Some(key) = queue.next().await {
+                match work(key.clone()).await {
+                    Ok(()) => queue.forget(&key),
+                    Err(error) => {
+                        tracing::debug!(controller = name, ?key, error = format!("{error:#}"), "will try again");
+                        queue.add_rate_limited(key.clone());
+                    }
+                }
+                queue.done(&key);
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(controller = name, %error, "a worker ended unexpectedly");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_waits_once_and_comes_back_when_added_while_worked_on() {
+        let queue = WorkQueue::new();
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("a");
+        assert!(queue.is_empty(), "not handed to a second worker while the first is on it");
+        queue.done(&"a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.done(&"a");
+        queue.close();
+        assert_eq!(queue.next().await, None);
+        assert_eq!(queue.next().await, None, "every worker ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_key_waits_twice_as_long_each_time() {
+        let queue = WorkQueue::new();
+        let start = tokio::time::Instant::now();
+        for expected in [5, 10, 20] {
+            let before = tokio::time::Instant::now();
+            queue.add_rate_limited(1);
+            assert_eq!(queue.next().await, Some(1));
+            assert!(before.elapsed() >= Duration::from_millis(expected));
+            queue.done(&1);
+        }
+        queue.forget(&1);
+        let before = tokio::time::Instant::now();
+        queue.add_rate_limited(1);
+        assert_eq!(queue.next().await, Some(1));
+        assert!(before.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,215 @@
+//! The command line: which words start what. Words that are not here are the kubectl-like verbs and go to `ctl`.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{commands, layout};
+
+/// A complete Kubernetes cluster in one small binary.
+#[derive(Parser)]
+#[command(name = "cox", version, about, after_help = ctl::VERBS_HELP, allow_external_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a whole cluster on this machine, in one process
+    Up(UpArgs),
+    /// Start a control plane (and a node) that agents join
+    Server(UpArgs),
+    /// Show what runs, what it uses and what is wrong
+    Status(DirArgs),
+    /// Stop the process; containers go on running
+    Down(DownArgs),
+    /// Remove everything that the cluster made on this machine
+    Reset(ResetArgs),
+    /// Make, list and delete the tokens that nodes join with
+    Token(TokenArgs),
+    /// Load, list, pull and remove container images
+    Image(ImageArgs),
+    /// Run the API server alone, over the embedded store
+    Apiserver(PartArgs),
+    /// Run the scheduler alone
+    Scheduler(PartArgs),
+    /// Run the controllers alone
+    #[command(name = "controller-manager")]
+    ControllerManager(PartArgs),
+    /// Run the kubelet alone
+    Kubelet(PartArgs),
+    /// Run the service proxy and cluster DNS alone
+    Proxy(PartArgs),
+    #[command(external_subcommand)]
+    Ctl(Vec<OsString>),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DirArgs {
+    /// Where the cluster keeps its data
+    #[arg(long, value_name = "DIR", default_value = layout::DEFAULT_DIR)]
+    pub data_dir: PathBuf,
+}
+
+/// What concerns this machine as a node.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// The address by which other machines reach this one [default: the one that its default route uses]
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+    /// The node's name [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Ask another registry in a registry's place: docker.io=http://HOST:PORT (may be repeated)
+    #[arg(long, value_name = "REGISTRY=URL", value_parser = parse_mirror)]
+    pub registry_mirror: Vec<(String, String)>,
+    /// Return when the node is Ready, and go on in the background
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub dir: DirArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Addresses for LoadBalancer Services, as a CIDR or FIRST-LAST [default: the nodes' own]
+    #[arg(long, value_name = "RANGE")]
+    pub load_balancer_range: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DownArgs {
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// Stop the containers too
+    #[arg(long)]
+    pub pods: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// Yes, remove it all
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum TokenAction {
+    /// Make a token and print it
+    Create {
+        #[command(flatten)]
+        dir: DirArgs,
+        /// How long it is good for, in hours; 0 is for ever
+        #[arg(long, default_value_t = 24)]
+        ttl_hours: u32,
+    },
+    /// List the tokens
+    List(DirArgs),
+    /// Delete a token by its id (the part before the first dot)
+    Delete {
+        id: String,
+        #[command(flatten)]
+        dir: DirArgs,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    #[command(subcommand)]
+    pub action: ImageAction,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum ImageAction {
+    /// Load the images of a docker-archive or OCI layout tar
+    Load {
+        file: PathBuf,
+        #[command(flatten)]
+        dir: DirArgs,
+    },
+    /// List the images
+    List(DirArgs),
+    /// Pull an image from its registry
+    Pull {
+        image: String,
+        #[command(flatten)]
+        dir: DirArgs,
+        #[arg(long, value_name = "REGISTRY=URL", value_parser = parse_mirror)]
+        registry_mirror: Vec<(String, String)>,
+    },
+    /// Remove an image
+    Remove {
+        image: String,
+        #[command(flatten)]
+        dir: DirArgs,
+    },
+}
+
+/// What a component that runs alone needs to know.
+#[derive(Args, Clone, Debug)]
+pub struct PartArgs {
+    #[command(flatten)]
+    pub dir: DirArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// How to reach the API and as whom [default: made from the data directory's own certificates]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+fn parse_mirror(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((registry, url))
+            if !registry.is_empty() && (url.starts_with("http://") || url.starts_with("https://")) =>
+        {
+            Ok((registry.to_owned(), url.trim_end_matches('/').to_owned()))
+        }
+        _ => Err("expected REGISTRY=http://HOST:PORT or REGISTRY=https://HOST".to_owned()),
+    }
+}
+
+/// Parses the command line and runs what it asks for.
+pub fn run() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // A detached cluster is the same command line, run again with the pipe for its word to the parent.
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let done = match cli.command {
+        Command::Up(args) => commands::up::run(args, commands::up::Role::Up),
+        Command::Server(args) => commands::up::run(args, commands::up::Role::Server),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Down(args) => commands::down::run(&args),
+        Command::Reset(args) => commands::reset::run(&args),
+        Command::Token(args) => commands::token::run(args.action),
+        Command::Image(args) => commands::image::run(args.action),
+        Command::Apiserver(args) => commands::part::run(args, commands::part::Part::Apiserver),
+        Command::Scheduler(args) => commands::part::run(args, commands::part::Part::Scheduler),
+        Command::ControllerManager(args) => commands::part::run(args, commands::part::Part::ControllerManager),
+        Command::Kubelet(args) => commands::part::run(args, commands::part::Part::Kubelet),
+        Command::Proxy(args) => commands::part::run(args, commands::part::Part::Proxy),
+        Command::Ctl(words) => return ctl::main(words),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `cox up` and `cox server`: a whole cluster in this process, in the foreground or detached.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{machine, next_steps, require_root, start_logging};
+use crate::cli::UpArgs;
+use crate::cluster::{self, ApiServer};
+use crate::daemon;
+use crate::layout::Layout;
+use crate::node;
+use crate::parts::{Parts, in_process_clients};
+use crate::progress::Progress;
+
+/// How the command was called: a server says how others join it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Up,
+    Server,
+}
+
+impl Role {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// How long parts may take to end.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn run(args: UpArgs, role: Role) -> Result<()> {
+    let progress = Progress::start();
+    require_root(role.command())?;
+    let layout = Layout::create(&args.dir.data_dir)?;
+    if args.node.detach && !daemon::is_child() {
+        daemon::detach(&layout)?;
+        println!("{}", next_steps(&layout));
+        return Ok(());
+    }
+    let lock = layout.lock()?;
+    lock.write_pid()?;
+    start_logging()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(serve(&args, role, &layout, &progress))
+}
+
+async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) -> Result<()> {
+    let machine = machine(&args.node)?;
+    let mut parts = Parts::new();
+    let api = ApiServer::start(layout, &machine, &mut parts, progress).await?;
+    let clients = in_process_clients(&api.server);
+    cluster::start_controllers(&clients, &api.ca_pem, &machine, &mut parts);
+    cluster::start_scheduler(&clients, &machine, &mut parts);
+    node::start(layout, &machine, &args.node.registry_mirror, &clients, &mut parts).await?;
+    node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;
+    progress.reached(&format!("node {} Ready", machine.name));
+    if role == Role::Server {
+        progress.reached("other machines join with: cox agent --server … --token $(cox token create)");
+    }
+    daemon::say_ready()?;
+    if !daemon::is_child() {
+        println!("{}\n\nCtrl-C stops the process; containers go on running.", next_steps(layout));
+    }
+    stop_signal(&parts).await?;
+    parts.end(PATIENCE).await;
+    api.close().await;
+    Ok(())
+}
+
+/// Returns when the process is told to end, or a part that it cannot be without has ended.
+pub async fn stop_signal(parts: &Parts) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = parts.stop.cancelled() => anyhow::bail!("the API server ended; the log says why"),
+    }
+}

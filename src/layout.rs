@@ -1,0 +1,192 @@
+//! The data directory: which file lies where, and the short id that marks what a cluster makes in the kernel.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+/// Where a cluster lives when no `--data-dir` is given.
+pub const DEFAULT_DIR: &str = "/var/lib/cox";
+
+/// The folders and files of one cluster's data directory (docs/ARCHITECTURE.md lists them).
+#[derive(Clone, Debug)]
+pub struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    /// The layout at `dir`, which need not exist.
+    pub fn at(dir: &Path) -> Result<Self> {
+        let dir = match fs::canonicalize(dir) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::path::absolute(dir).with_context(|| format!("resolve {}", dir.display()))?
+            }
+            Err(error) => return Err(error).with_context(|| format!("resolve {}", dir.display())),
+        };
+        Ok(Self { dir })
+    }
+
+    /// Makes the directory, private to root, and resolves its path: the cluster's id depends on it.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(dir).with_context(|| format!("make the data directory {}", dir.display()))?;
+        let layout = Self::at(dir)?;
+        for sub in ["pki", "store", "runtime", "run", "kubelet", "kubelet/manifests", "log", "log/pods"] {
+            let path = layout.dir.join(sub);
+            builder.create(&path).with_context(|| format!("make {}", path.display()))?;
+        }
+        Ok(layout)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.dir.join("cox.pid")
+    }
+
+    pub fn started_as(&self) -> PathBuf {
+        self.dir.join("config.json")
+    }
+
+    pub fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    pub fn runtime(&self) -> PathBuf {
+        self.dir.join("runtime")
+    }
+
+    pub fn run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    pub fn kubelet(&self) -> PathBuf {
+        self.dir.join("kubelet")
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("log/cox.log")
+    }
+
+    pub fn pod_logs(&self) -> PathBuf {
+        self.dir.join("log/pods")
+    }
+
+    /// First eight hex digits of the SHA-256 of the directory's path.
+    pub fn cluster_id(&self) -> String {
+        let digest = Sha256::digest(self.dir.as_os_str().as_encoded_bytes());
+        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Takes the directory for this process; a second one is refused. The lock goes with the process, however it ends.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.dir.join("cox.lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Lock { _file: lock, pid_file: self.pid_file() }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => match self.running() {
+                Some(pid) => bail!("a cluster runs already from {} (process {pid})", self.dir.display()),
+                None => bail!("{} is in use by another process", self.dir.display()),
+            },
+            Err((_, errno)) => Err(errno).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+
+    /// The process that runs this cluster, if one does.
+    pub fn running(&self) -> Option<i32> {
+        let lock = OpenOptions::new().write(true).open(self.dir.join("cox.lock")).ok()?;
+        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The data directory is this process's until the lock is dropped.
+pub struct Lock {
+    _file: Flock<File>,
+    pid_file: PathBuf,
+}
+
+impl Lock {
+    /// Writes who holds the lock.
+    pub fn write_pid(&self) -> Result<()> {
+        write_private(&self.pid_file, format!("{}\n", std::process::id()).as_bytes())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Left behind it does no harm: `running` trusts the lock, not this file.
+        if let Err(error) = fs::remove_file(&self.pid_file) {
+            tracing::debug!(%error, "remove the pid file");
+        }
+    }
+}
+
+/// Writes a file that only root may read, whole or not at all.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    let tmp = path.with_extension("tmp");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&tmp)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&tmp, path)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_refused_and_the_pid_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("cluster")).unwrap();
+        assert_eq!(layout.running(), None);
+        let lock = layout.lock().unwrap();
+        lock.write_pid().unwrap();
+        assert_eq!(layout.running(), Some(std::process::id().try_into().unwrap()));
+        assert!(layout.lock().is_err());
+        drop(lock);
+        assert_eq!(layout.running(), None);
+        layout.lock().unwrap();
+    }
+
+    #[test]
+    fn the_id_is_of_the_path_by_whatever_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("a")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("a"), dir.path().join("b")).unwrap();
+        let other_name = Layout::create(&dir.path().join("b")).unwrap();
+        assert_eq!(layout.cluster_id(), other_name.cluster_id());
+        assert_eq!(layout.cluster_id().len(), 8);
+    }
+}

@@ -1,0 +1,24 @@
+//! Progress lines for the person who waits, and the word to the parent when detached.
+
+use std::io::Write as _;
+use std::time::Instant;
+
+/// Prints what has been reached and when, relative to the start.
+#[derive(Clone, Copy)]
+pub struct Progress {
+    start: Instant,
+}
+
+impl Progress {
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub fn reached(&self, what: &str) {
+        let mut out = std::io::stdout().lock();
+        // Nobody may be reading (the terminal closed); the cluster runs on all the same.
+        if let Err(error) = writeln!(out, "{:>7.3}s  {what}", self.start.elapsed().as_secs_f64()).and_then(|()| out.flush()) {
+            tracing::debug!(%error, "print progress");
+        }
+    }
+}
