@@ -232,6 +232,5 @@ pub fn prepare(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-
 #[cfg(test)]
 pub mod tests;

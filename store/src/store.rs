@@ -273,7 +273,8 @@ fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");
     let operation = format!("lock {}", path.display());
     let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io_error(&operation))?;
+    let file =
+        options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io_error(&operation))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(io_error(operation)(std::io::ErrorKind::WouldBlock.into())),

@@ -91,7 +91,16 @@ impl Core {
             ..Default::default()
         };
         let raft = RawNode::new(&config, tail, &logger::logger()).map_err(|error| raft_error("open", &error))?;
-        Ok(Core { raft, state, lessor: Lessor::default(), now: 0, next_raft_tick: 0, durable, answers: Vec::new(), leader: false })
+        Ok(Core {
+            raft,
+            state,
+            lessor: Lessor::default(),
+            now: 0,
+            next_raft_tick: 0,
+            durable,
+            answers: Vec::new(),
+            leader: false,
+        })
     }
 
     /// The only voter need not wait for an election timeout.

@@ -210,7 +210,8 @@ impl Disk for SimDisk {
         let mut inner = self.inner.lock();
         inner.step()?;
         let inside = |name: &PathBuf| name.parent() == Some(path);
-        let current: Vec<_> = inner.names.iter().filter(|(name, _)| inside(name)).map(|(n, c)| (n.clone(), *c)).collect();
+        let current: Vec<_> =
+            inner.names.iter().filter(|(name, _)| inside(name)).map(|(n, c)| (n.clone(), *c)).collect();
         inner.durable_names.retain(|name, _| !inside(name));
         inner.durable_names.extend(current);
         Ok(())

@@ -108,7 +108,8 @@ impl Cluster {
         }
         let Some(engine) = &mut member.engine else { return };
         let turn = engine.turn(self.now, inputs);
-        self.acknowledged.extend(turn.replies.iter().filter(|(id, result)| *id > 0 && result.is_ok()).map(|(id, _)| *id));
+        self.acknowledged
+            .extend(turn.replies.iter().filter(|(id, result)| *id > 0 && result.is_ok()).map(|(id, _)| *id));
         self.network.extend(turn.messages);
         if engine.failed().is_some() {
             member.engine = None;
