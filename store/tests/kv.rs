@@ -257,6 +257,8 @@ async fn compaction_ends_what_it_must() {
     let mut behind = watch(&store, 2).await;
     let mut exactly = watch(&store, 8).await;
     store.compact(8).await.unwrap();
+    let status = store.status();
+    assert_eq!((status.revision, status.compact_revision, status.keys), (11, 8, 1));
     assert!(matches!(store.compact(8).await, Err(Error::Compacted { compact_revision: 8 })));
     assert!(matches!(behind.next().await, Some(Err(Error::Compacted { compact_revision: 8 }))));
     assert!(behind.next().await.is_none());
