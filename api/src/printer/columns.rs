@@ -1,10 +1,27 @@
 //! Columns from `data/columns.txt`: descriptions that many share, then for each kind its line at the margin
 //! (`Kind.group`), its columns below, with one space, as name, type, format, priority and description, by tabs.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::schema::Text;
 use crate::table::{Cell, Column};
 
 static TEXT: &str = include_str!("../../data/columns.txt");
+
+/// The lines of each kind's columns, by group and kind.
+static KINDS: LazyLock<HashMap<(&'static str, &'static str), &'static str>> = LazyLock::new(|| {
+    let mut kinds = HashMap::new();
+    let mut rest = TEXT;
+    while let Some((kind, after)) = rest.split_once('\n') {
+        let end = after.lines().take_while(|line| line.starts_with(' ')).map(|line| line.len() + 1).sum::<usize>();
+        let (columns, others) = after.split_at(end.min(after.len()));
+        let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+        kinds.insert((group, kind), columns);
+        rest = others;
+    }
+    kinds
+});
 
 /// A description. `$name` and `$created`, which most kinds share, stand in the first lines.
 fn description(text: &'static str) -> Text {
@@ -36,13 +53,8 @@ fn column(line: &'static str) -> Column {
 
 /// The columns of a built-in kind; `None` when it has none of its own.
 pub fn of_kind(group: &str, kind: &str) -> Option<Vec<Column>> {
-    let is_kind = |line: &&str| match line.split_once('.') {
-        Some((of, in_group)) => of == kind && in_group == group,
-        None => *line == kind && group.is_empty(),
-    };
-    let mut lines = TEXT.lines();
-    lines.find(is_kind)?;
-    Some(lines.take_while(|line| line.starts_with(' ')).map(column).collect())
+    let lines = KINDS.get(&(group, kind))?;
+    Some(lines.lines().map(column).collect())
 }
 
 /// The columns of a kind without own ones: name and creation time.
