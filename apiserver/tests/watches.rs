@@ -90,7 +90,7 @@ async fn objects_come_into_and_go_out_of_a_selection() {
     c.config_map("b", "{}").await;
     let mut watch = c.watch(&format!("{MAPS}?watch=true&labelSelector=x%3D1")).await;
     assert_eq!(watch.brief().await, "ADDED a");
-    let mut relabel = |name: &'static str, labels: Value| {
+    let relabel = |name: &'static str, labels: Value| {
         let c = &c;
         async move {
             let mut object = c.get(&format!("{MAPS}/{name}")).await.expect(200);

@@ -22,7 +22,8 @@ pub fn is_connection(subresource: &str) -> bool {
 
 /// Forwards a request to where its object runs.
 pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Result<Response, Status> {
-    let cached = update::current(call).await?.ok_or_else(|| call.not_found())?;
+    let name = target::object_name(call);
+    let cached = update::named(call, name).await?.ok_or_else(|| call.not_found())?;
     let object = update::decoded(call, &cached)?;
     if call.subresource != "log" {
         let options = options::connect(call, parts.uri.query().unwrap_or(""));

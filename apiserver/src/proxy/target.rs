@@ -178,9 +178,10 @@ fn proxied(name: &str) -> (Scheme, &str, &str) {
     (scheme, parts.first().copied().unwrap_or(""), parts.get(1).copied().unwrap_or(""))
 }
 
-/// The name of the object that a proxied name means.
-pub fn object_name(name: &str) -> &str {
-    proxied(name).1
+/// The name of the object that a request means: proxied names carry scheme and port.
+pub fn object_name<'c>(call: &'c Call<'_>) -> &'c str {
+    let plain = call.subresource != "proxy" || call.row.gvr.resource == "nodes";
+    if plain { call.name } else { proxied(call.name).1 }
 }
 
 fn unavailable(text: String) -> Status {

@@ -86,6 +86,19 @@ impl Server {
         Ok(server)
     }
 
+    /// Serves another table from now on (CRDs came or went). New resources are read from the store first, so that they
+    /// are complete when the first request reaches them.
+    ///
+    /// # Errors
+    /// A new resource cannot be read.
+    pub async fn set_table(&self, table: api::Table) -> Result<(), FeedError> {
+        for resource in rows::storage_rows(&table) {
+            self.shared.caches.add(resource).await?;
+        }
+        self.shared.rows.store(Arc::new(Rows::new(Arc::new(table), &self.shared.caches)));
+        Ok(())
+    }
+
     async fn bootstrap(&self) -> Result<(), StartError> {
         crate::bootstrap::run(&self.shared).await.map_err(|(what, status)| StartError::Bootstrap { what, status })
     }

@@ -165,8 +165,7 @@ fn impersonation_needs_each_part_granted() {
     let status = act_as(&[("impersonate-user", "jane")], &[]).unwrap_err();
     // Upstream tells the refusal of the first mode that it tries.
     let refusal = "pods is forbidden: User \"admin\" cannot impersonate-on:user-info:list resource \"pods\" in API \
-    group \
-                   \"\" in the namespace \"ns\"";
+                   group \"\" in the namespace \"ns\"";
     assert_eq!(status.message, refusal);
 }
 
