@@ -6,6 +6,7 @@ mod commands;
 mod daemon;
 mod layout;
 mod netif;
+mod node;
 mod parts;
 mod progress;
 

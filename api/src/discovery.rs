@@ -391,7 +391,10 @@ mod tests {
         assert_eq!(named("pods")["storageVersionHash"], "xPOwRZ+Yhw8=");
         assert_eq!(
             *named("pods/eviction"),
-            json!({"name": "pods/eviction", "singularName": "", "namespaced": true, "group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"]})
+            json!({
+                "name": "pods/eviction", "singularName": "", "namespaced": true,
+                "group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"],
+            })
         );
         assert!(named("bindings").get("storageVersionHash").is_none());
     }

@@ -54,8 +54,8 @@ pub struct Schema {
     pub format: Text,
     /// Whether JSON null stands for "not set" (all pointer fields of built-in kinds do).
     pub nullable: bool,
-    /// Whether a zero value, an empty list or an empty map is the same as none and is not kept (Go's `omitempty` of what is
-    /// no pointer). Only built-in kinds have such fields.
+    /// Whether a zero value, an empty list or an empty map is the same as none and is not kept (Go's `omitempty` of
+    /// what is no pointer). Only built-in kinds have such fields.
     pub omit_empty: bool,
     pub default: Option<Value>,
     /// Known fields of an object, by name.

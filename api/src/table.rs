@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::field::ErrorList;
 use crate::meta::{Gvk, Gvr};
+use crate::printer::Printer;
 use crate::schema::{Schema, Text};
 use crate::{Object, Status};
 
@@ -47,6 +48,12 @@ pub struct Subresource {
     pub verbs: Vec<String>,
 }
 
+/// Validation of a kind: the new object, the stored one, the subresource, and where errors go.
+pub type Validate = fn(&Object, old: Option<&Object>, subresource: &str, errors: &mut ErrorList);
+
+/// What a graceful delete does, or why it is refused.
+pub type Graceful = Result<Grace, Status>;
+
 /// Rules beyond structure. Each is a pure function; a row without one has none. All are called by the pipeline only.
 ///
 /// `old` is the stored object on update and `None` on create. `subresource` is empty for the main resource.
@@ -55,20 +62,21 @@ pub struct Hooks {
     /// Defaults that the schema's static ones don't express (computed from other fields). Called on every decoded
     /// object of this version, also on a Pod template's owner.
     pub default: Option<fn(&mut Object)>,
-    /// Upstream's strategy `PrepareForCreate`/`PrepareForUpdate`: resets what the caller may not set (status on the main
-    /// resource, all but status on `status`) and counts `metadata.generation`. `None` means the generic rule: with a
-    /// `status` subresource, status is reset on create and kept from `old` on update; generation counts spec changes.
+    /// Upstream's strategy `PrepareForCreate`/`PrepareForUpdate`: resets what the caller may not set (status on the
+    /// main resource, all but status on `status`) and counts `metadata.generation`. `None` means the generic rule: with
+    /// a `status` subresource, status is reset on create and kept from `old` on update; generation counts spec changes.
     pub prepare: Option<fn(&mut Object, old: Option<&Object>, subresource: &str)>,
-    /// Validation beyond the schema, with upstream's paths, reasons and messages. Generic metadata checks are not its job.
-    pub validate: Option<fn(&Object, old: Option<&Object>, subresource: &str, errors: &mut ErrorList)>,
+    /// Validation beyond the schema, with upstream's paths, reasons and messages. Generic metadata checks are not its
+    /// job.
+    pub validate: Option<Validate>,
     /// Values of selectable fields besides `metadata.name` and `metadata.namespace`, in the row's order.
     pub fields: Option<fn(&Object) -> Vec<String>>,
-    /// Cells of computed columns, in the columns' order. `now` is Unix seconds for ages.
-    pub cells: Option<fn(&Object, now: i64) -> Vec<Value>>,
+    /// Cells of computed columns, in the columns' order.
+    pub cells: Option<Printer>,
     /// Warnings for the response's `Warning` headers.
     pub warnings: Option<fn(&Object) -> Vec<String>>,
     /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).
-    pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Result<Grace, Status>>,
+    pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Graceful>,
 }
 
 /// What a graceful delete does.

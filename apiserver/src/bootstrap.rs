@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::{Gvk, Object, Reason, Status};
 use apiserver_auth::UserInfo;
 use apiserver_auth::policy::reconcile::{Action, plan};
+use futures::TryStreamExt as _;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -55,6 +56,9 @@ pub fn call<'a>(
     }
 }
 
+/// How many objects of the policy are written at a time: they share the store's syncs.
+const TOGETHER: usize = 32;
+
 /// What could not be created, and why.
 pub type Failure = (String, Status);
 
@@ -85,11 +89,56 @@ pub async fn run(server: &Arc<Shared>) -> Result<(), Failure> {
             "value": value, "description": description});
         ensure(server, object(class)).await?;
     }
-    let policy = apiserver_auth::policy::bootstrap_objects();
-    for expected in policy {
-        reconcile(server, expected).await?;
+    service(server).await?;
+    let policy = apiserver_auth::policy::bootstrap_objects().into_iter().map(Ok);
+    futures::stream::iter(policy).try_for_each_concurrent(TOGETHER, |expected| reconcile(server, expected)).await
+}
+
+/// The `kubernetes` Service and where it leads: this server.
+async fn service(server: &Arc<Shared>) -> Result<(), Failure> {
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let address = server.settings.kubernetes_service().to_string();
+    let (ip, port) = (server.settings.advertise.ip(), server.settings.advertise.port());
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "sessionAffinity": "None",
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
+    ensure(server, object(service)).await?;
+    if ip.is_loopback() || ip.is_unspecified() {
+        // Nobody but this machine could follow it, and Endpoints may not name such an address.
+        return Ok(());
     }
-    Ok(())
+    let mirrored = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": mirrored},
+        "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]});
+    set(server, object(endpoints), "subsets").await?;
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
+    set(server, object(slice), "endpoints").await
+}
+
+/// Creates an object, or puts one field of it in order.
+async fn set(server: &Arc<Shared>, wanted: Object, field: &str) -> Result<(), Failure> {
+    let row = row_of(server, &wanted).ok_or_else(|| (what(&wanted), Status::internal("no such kind")))?;
+    let (namespace, name) = names(&wanted);
+    if row.cache.get(&row.key(&namespace, &name)).is_none() {
+        return create(server, &row, wanted).await;
+    }
+    let (user, headers) = (identity(), HeaderMap::new());
+    let call = call(server, &row, &user, &headers, "update", (&namespace, &name));
+    let change = |old: &Object| {
+        let mut new = old.clone();
+        new.insert(field.to_owned(), wanted.get(field).cloned().unwrap_or_default());
+        new.insert("ports".to_owned(), wanted.get("ports").cloned().unwrap_or_default());
+        if wanted.get("ports").is_none() {
+            new.remove("ports");
+        }
+        Ok(new)
+    };
+    update::apply_change(&call, "", &change, "UpdateOptions").await.map(drop).map_err(|status| (what(&wanted), status))
 }
 
 fn object(value: Value) -> Object {

@@ -14,6 +14,7 @@ mod metrics;
 mod nonresource;
 mod pipeline;
 mod protobuf;
+mod proxy;
 mod quirks;
 mod rows;
 mod server;

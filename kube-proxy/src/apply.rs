@@ -173,7 +173,8 @@ impl Found {
 
 /// Makes a set contain `wanted`, given what is there.
 fn write_elements(batch: &mut Batch, set: &str, there: &[Element], wanted: impl Iterator<Item = Element>) {
-    let mut obsolete: BTreeMap<&[u8], &Element> = there.iter().map(|element| (element.key.as_slice(), element)).collect();
+    let mut obsolete: BTreeMap<&[u8], &Element> =
+        there.iter().map(|element| (element.key.as_slice(), element)).collect();
     let mut missing = Vec::new();
     for element in wanted {
         if obsolete.get(element.key.as_slice()) == Some(&&element) {

@@ -12,6 +12,7 @@ mod cleanup;
 mod config;
 mod conntrack;
 pub mod dns;
+mod health;
 mod index;
 pub mod model;
 pub mod net;

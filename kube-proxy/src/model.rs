@@ -130,7 +130,8 @@ impl Service {
                 source_ranges.retain(|range| range.addr().is_ipv4() != v4);
             }
         }
-        let external = kind == "NodePort" || kind == "LoadBalancer" || !spec.external_ips.iter().flatten().all(String::is_empty);
+        let external =
+            kind == "NodePort" || kind == "LoadBalancer" || !spec.external_ips.iter().flatten().all(String::is_empty);
         let external_local = external && spec.external_traffic_policy.as_deref() == Some("Local");
         Some(Self {
             cluster_ips,

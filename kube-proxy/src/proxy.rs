@@ -1,5 +1,6 @@
 //! The proxy's loop: changes of the API come in, are collected while a transaction runs, and go out as the next one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -17,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Backend;
 use crate::config::Config;
 use crate::conntrack::Stale;
+use crate::health::{Checks, HealthServers};
 use crate::index::Index;
-use crate::model::{Service, Slice};
+use crate::model::{Name, Service, Slice};
 use crate::node;
-use crate::plan::endpoints::is_version;
+use crate::plan::endpoints::{self, is_version};
 use crate::plan::{Node, plan};
 use crate::ruleset::{Changes, Ruleset};
 use crate::watch::{Change, Listing, changes, selecting};
@@ -34,9 +36,9 @@ const SLICES: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/ser
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 enum Watched {
-    Service(Event<ApiService>),
-    Slice(Event<EndpointSlice>),
-    Node(Event<ApiNode>),
+    Service(Box<Event<ApiService>>),
+    Slice(Box<Event<EndpointSlice>>),
+    Node(Box<Event<ApiNode>>),
 }
 
 /// One IP version's share of the kernel's state.
@@ -86,6 +88,7 @@ struct Proxy {
     slices: Listing,
     nodes: Listing,
     sides: Vec<Side>,
+    checks: BTreeMap<Name, (u16, usize)>,
 }
 
 /// Keeps the node's ruleset as the API says, until cancelled. The rules stay afterwards.
@@ -106,9 +109,9 @@ fn watch_all(client: &Client, node_name: &str) -> SelectAll<BoxStream<'static, W
     let own = selecting("").fields(&format!("metadata.name={node_name}"));
     let nodes = changes(Api::<ApiNode>::all(client.clone()), own, "this Node");
     select_all([
-        services.map(Watched::Service).boxed(),
-        slices.map(Watched::Slice).boxed(),
-        nodes.map(Watched::Node).boxed(),
+        services.map(|event| Watched::Service(Box::new(event))).boxed(),
+        slices.map(|event| Watched::Slice(Box::new(event))).boxed(),
+        nodes.map(|event| Watched::Node(Box::new(event))).boxed(),
     ])
 }
 
@@ -127,7 +130,7 @@ impl Proxy {
             }
         }
         let (services, slices, nodes) = (Listing::default(), Listing::default(), Listing::default());
-        Ok(Self { config, node, index: Index::default(), services, slices, nodes, sides })
+        Ok(Self { config, node, index: Index::default(), services, slices, nodes, sides, checks: BTreeMap::new() })
     }
 
     fn is_synced(&self) -> bool {
@@ -136,6 +139,7 @@ impl Proxy {
 
     async fn drive(mut self, mut events: SelectAll<BoxStream<'static, Watched>>) -> anyhow::Result<()> {
         let mut not_before = Instant::now();
+        let mut health = HealthServers::new(self.config.node_ips.clone());
         let mut pending = false;
         loop {
             tokio::select! {
@@ -158,6 +162,7 @@ impl Proxy {
             }
             let (next, failed) = self.sync().await?;
             self = next;
+            health.update(&self.health_checks()).await;
             pending = failed;
             not_before = Instant::now() + if failed { RETRY } else { self.config.min_sync_gap };
         }
@@ -165,20 +170,20 @@ impl Proxy {
 
     fn take(&mut self, event: Watched) {
         match event {
-            Watched::Service(event) => match self.services.step(event) {
+            Watched::Service(event) => match self.services.step(*event) {
                 Some(Change::Set(name, object)) => self.index.set_service(name, Service::from_api(&object)),
                 Some(Change::Remove(name)) => self.index.set_service(name, None),
                 Some(Change::Retain(names)) => self.index.retain_services(&names),
                 None => {}
             },
-            Watched::Slice(event) => match self.slices.step(event) {
+            Watched::Slice(event) => match self.slices.step(*event) {
                 Some(Change::Set(name, object)) => self.index.set_slice(name, Slice::from_api(&object)),
                 Some(Change::Remove(name)) => self.index.set_slice(name, None),
                 Some(Change::Retain(names)) => self.index.retain_slices(&names),
                 None => {}
             },
             Watched::Node(event) => {
-                if let Some(Change::Set(_, object)) = self.nodes.step(event) {
+                if let Some(Change::Set(_, object)) = self.nodes.step(*event) {
                     let zone = object.labels().get(ZONE).cloned();
                     if zone != self.node.zone {
                         self.node.zone = zone;
@@ -201,6 +206,7 @@ impl Proxy {
 
     fn commit(&mut self) -> bool {
         let dirty = self.index.take_dirty();
+        self.note_health(&dirty);
         let mut failed = false;
         for side in &mut self.sides {
             let ip = side.backend.ip();
@@ -215,5 +221,23 @@ impl Proxy {
             }
         }
         failed
+    }
+
+    /// Counts the ready endpoints here of changed Services that load balancers ask about.
+    fn note_health(&mut self, dirty: &BTreeSet<Name>) {
+        for name in dirty {
+            let port = self.index.get(name).and_then(|(service, slices)| {
+                let port = service.health_check_node_port?;
+                Some((port, endpoints::ready_here(&slices, &self.node)))
+            });
+            match port {
+                Some(check) => _ = self.checks.insert(name.clone(), check),
+                None => _ = self.checks.remove(name),
+            }
+        }
+    }
+
+    fn health_checks(&self) -> Checks {
+        self.checks.iter().map(|(name, (port, local))| (*port, (name.clone(), *local))).collect()
     }
 }

@@ -90,10 +90,12 @@ impl Ruleset {
     /// Everything that is to be in a shared set.
     pub fn elements_of(&self, shared: Shared) -> impl Iterator<Item = Element> {
         let range = (shared, Vec::new())..;
-        self.elements.range(range).take_while(move |((found, _), _)| *found == shared).filter_map(|((_, key), owners)| {
-            let data = owners.values().next()?.clone();
-            Some(Element { key: key.clone(), data, interval_end: false })
-        })
+        self.elements.range(range).take_while(move |((found, _), _)| *found == shared).filter_map(
+            |((_, key), owners)| {
+                let data = owners.values().next()?.clone();
+                Some(Element { key: key.clone(), data, interval_end: false })
+            },
+        )
     }
 
     /// The chains of all Services.
@@ -166,7 +168,8 @@ impl Changes {
         let mut batch = Batch::new(table);
         self.sets.values().for_each(|set| batch.add_set(set));
         write_chains(&mut batch, self.chains.iter());
-        for (added, write) in [(false, Batch::delete_elements as fn(&mut Batch, &str, &[Element])), (true, Batch::add_elements)]
+        for (added, write) in
+            [(false, Batch::delete_elements as fn(&mut Batch, &str, &[Element])), (true, Batch::add_elements)]
         {
             for shared in Shared::ALL {
                 let elements = self.elements_of(shared, added);

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use futures::stream::{BoxStream, StreamExt};
 use kube::Api;
+use kube::Resource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
-use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use crate::model::Name;

@@ -1,5 +1,5 @@
-//! The cluster's DNS as Pods use it: through Service kube-dns, over UDP and TCP, for cluster names and others. Nodes, Pods
-//! and the upstream resolver are network namespaces; the API is in memory. Needs root.
+//! The cluster's DNS as Pods use it: through Service kube-dns, over UDP and TCP, for cluster names and others. Nodes,
+//! Pods and the upstream resolver are network namespaces; the API is in memory. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -39,8 +39,11 @@ impl World {
         upstream.ip(&format!("addr add {UPSTREAM}/24 dev eth0"));
         let pod = Netns::pod(&node, "pod", "10.244.0.2", "10.244.0.1");
         let api = FakeApi::new();
-        api.put("nodes", json!({"metadata": {"name": "node-1"}, "spec": {"podCIDR": "10.244.0.0/24"},
-            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}));
+        api.put(
+            "nodes",
+            json!({"metadata": {"name": "node-1"}, "spec": {"podCIDR": "10.244.0.0/24"},
+            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}),
+        );
         for namespace in ["default", "kube-system"] {
             api.put("namespaces", json!({"metadata": {"name": namespace}}));
         }
@@ -59,12 +62,17 @@ impl World {
     fn headless(&self, name: &str, count: usize) {
         self.service(name, json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}));
         let endpoints: Vec<_> = (0..count)
-            .map(|n| json!({"addresses": [format!("10.244.{}.{}", n / 250, n % 250 + 2)], "hostname": format!("h-{n}"),
-                "conditions": {"ready": true}}))
+            .map(|n| {
+                json!({"addresses": [format!("10.244.{}.{}", n / 250, n % 250 + 2)], "hostname": format!("h-{n}"),
+                "conditions": {"ready": true}})
+            })
             .collect();
-        self.api.put("endpointslices", json!({"metadata": {"name": format!("{name}-1"), "namespace": "default",
+        self.api.put(
+            "endpointslices",
+            json!({"metadata": {"name": format!("{name}-1"), "namespace": "default",
             "labels": {"kubernetes.io/service-name": name}}, "addressType": "IPv4", "endpoints": endpoints,
-            "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}]}));
+            "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}]}),
+        );
     }
 
     fn udp(&self, name: &str, kind: RecordType) -> Option<Message> {
@@ -258,6 +266,9 @@ fn the_server_announces_itself_once_and_again_after_a_restart() {
     assert_eq!(slice["endpoints"][0]["addresses"][0], "10.244.0.1");
     assert_eq!(slice["endpoints"][0]["hints"]["forNodes"][0]["name"], "node-1");
 
+    // What somebody takes away comes back, also after a restart.
+    world.api.delete("services", "kube-system/kube-dns");
+    eventually("service again", || world.api.get("services", "kube-system/kube-dns").is_some());
     world.stop.cancel();
     world.dns.take().unwrap().join().unwrap();
     world.api.delete("endpointslices", "kube-system/kube-dns-node-1-ipv4");

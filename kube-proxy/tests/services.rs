@@ -6,7 +6,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -39,8 +41,11 @@ impl World {
             pods.insert(name, pod);
         }
         let api = FakeApi::new();
-        api.put("nodes", json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
-            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}));
+        api.put(
+            "nodes",
+            json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}),
+        );
         let proxy = Proxy::start(&node, config(), &api);
         eventually("gateway", || node.command("ip", "addr").contains("10.244.0.1/32"));
         Self { node, outside, pods, api, proxy }
@@ -62,8 +67,10 @@ impl World {
     fn endpoints(&self, service: &str, protocol: &str, last: &[u8]) {
         let endpoints: Vec<Value> = last
             .iter()
-            .map(|last| json!({"addresses": [format!("10.244.0.{last}")], "nodeName": "node-1",
-                "conditions": {"ready": true}}))
+            .map(|last| {
+                json!({"addresses": [format!("10.244.0.{last}")], "nodeName": "node-1",
+                "conditions": {"ready": true}})
+            })
             .collect();
         self.api.put(
             "endpointslices",
@@ -72,6 +79,11 @@ impl World {
                 "addressType": "IPv4", "endpoints": endpoints,
                 "ports": [{"name": "", "port": 8080, "protocol": protocol}]}),
         );
+    }
+
+    /// Whether a Pod gets an answer soon.
+    fn answers(&self, to: &str, soon: Duration) -> bool {
+        self.pods["c"].ask_within(to, soon).is_ok()
     }
 
     fn ruleset(&self) -> String {
@@ -144,12 +156,14 @@ fn nobody_home_is_refused_at_once() {
     // The kernel tells a local sender of UDP by EPERM.
     let refused = [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied];
     for (who, from) in [("Pod", &world.pods["a"]), ("node", &world.node)] {
-        eventually(&format!("TCP refused to {who}"), || {
-            matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused)
-        });
-        eventually(&format!("UDP refused to {who}"), || {
-            matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind()))
-        });
+        eventually(
+            &format!("TCP refused to {who}"),
+            || matches!(from.ask("10.96.0.80:80"), Err(error) if error.kind() == ErrorKind::ConnectionRefused),
+        );
+        eventually(
+            &format!("UDP refused to {who}"),
+            || matches!(from.udp("10.96.0.53:80").ask(), Err(error) if refused.contains(&error.kind())),
+        );
     }
 }
 
@@ -176,11 +190,25 @@ fn node_ports_and_load_balancers_answer_outside() {
 
     // Policy Local keeps the client's address and uses only this node's endpoints.
     spec["externalTrafficPolicy"] = "Local".into();
+    spec["healthCheckNodePort"] = 31999.into();
     spec["loadBalancerSourceRanges"] = json!(["192.168.51.0/24"]);
     world.api.put("services", json!({"metadata": metadata, "spec": spec, "status": status}));
     eventually("client address kept", || {
         world.outside.ask("192.168.50.1:30080").unwrap().client.to_string() == OUTSIDE_IP
     });
+    // Load balancers learn whether this node has endpoints.
+    let check = || {
+        world.outside.run(|| {
+            let mut stream = TcpStream::connect("192.168.50.1:31999")?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: lb\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            std::io::Result::Ok(text)
+        })
+    };
+    let healthy =
+        "{\"localEndpoints\":2,\"service\":{\"name\":\"web\",\"namespace\":\"default\"},\"serviceProxyHealthy\":true}";
+    eventually("healthy", || check().is_ok_and(|text| text.starts_with("HTTP/1.1 200") && text.ends_with(healthy)));
     // Source ranges hold for the load balancer's address, not for node ports.
     assert_eq!(world.outside.ask("192.168.50.1:80").unwrap_err().kind(), ErrorKind::TimedOut);
 }
@@ -247,4 +275,65 @@ fn services_answer_and_vanish_quickly() {
     }
     times.sort();
     println!("Service create to first answer: median {:?}, most {:?}", times[10], times[19]);
+}
+
+#[test]
+fn a_thousand_services_are_taken_up_at_once_and_one_more_costs_no_more() {
+    const COUNT: usize = 1000;
+    let mut world = World::new();
+    world.stop();
+    let ip = |n: usize| format!("10.97.{}.{}", n / 250, n % 250 + 1);
+    for n in 0..COUNT {
+        world.service(&format!("s{n}"), cluster_ip(&ip(n), "TCP"));
+        world.endpoints(&format!("s{n}"), "TCP", &[2, 3, 4]);
+    }
+    let soon = Duration::from_millis(20);
+    let answers = |world: &World, n: usize| world.answers(&format!("{}:80", ip(n)), soon);
+    world.start();
+    let all = eventually("the last answers", || answers(&world, COUNT - 1));
+    world.service("more", cluster_ip(&ip(COUNT), "TCP"));
+    world.endpoints("more", "TCP", &[2]);
+    let one = eventually("one more answers", || answers(&world, COUNT));
+    world.stop();
+    world.start();
+    world.service("late", cluster_ip(&ip(COUNT + 1), "TCP"));
+    world.endpoints("late", "TCP", &[2]);
+    let again = eventually("taken over", || answers(&world, COUNT + 1));
+    println!("{COUNT} Services: all {all:?}, one more {one:?}, after a restart {again:?}");
+}
+
+#[test]
+fn no_request_is_lost_while_endpoints_come_and_go_and_the_proxy_restarts() {
+    let mut world = World::new();
+    let pods: Vec<u8> = vec![2, 3];
+    world.service("web", cluster_ip("10.96.0.80", "TCP"));
+    world.endpoints("web", "TCP", &pods);
+    answered_by(&world.pods["c"], "10.96.0.80:80", &["a", "b"]);
+    let done = AtomicBool::new(false);
+    // The client lives in Pod c; the world around it changes.
+    let client = world.pods.remove("c").unwrap();
+    let count = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut count = 0;
+            while !done.load(Ordering::Relaxed) {
+                // One lost packet would cost a second.
+                client.ask_within("10.96.0.80:80", Duration::from_millis(900)).unwrap();
+                count += 1;
+            }
+            count
+        });
+        for round in 0..60 {
+            world.endpoints("web", "TCP", [&pods[..1], &pods[1..], &pods[..]][round % 3]);
+            world.service("other", cluster_ip(&format!("10.96.1.{round}"), "TCP"));
+            std::thread::sleep(Duration::from_millis(10));
+            if round % 20 == 10 {
+                world.stop();
+                world.start();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        asking.join().unwrap()
+    });
+    println!("{count} requests, none lost");
+    assert!(count > 20, "{count}");
 }

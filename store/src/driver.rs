@@ -1,7 +1,7 @@
 //! Runs the engine on a thread of its own: requests queue up while a group is being synced and share the next one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -114,8 +114,8 @@ impl Drop for Abandon {
 
 /// What goes on beside the engine's thread: see [`crate::keeper`].
 pub trait Beside: Send {
-    /// After each turn. Returns when it wants to be called again without a change.
-    fn after_turn(&mut self, engine: &Engine, changed: bool, now: Instant) -> Option<Instant>;
+    /// After each turn.
+    fn after_turn(&mut self, engine: &Engine);
     /// The engine is closed; this is its last state.
     fn finish(&mut self, state: Arc<State>);
 }
@@ -125,6 +125,8 @@ pub struct Driver {
     pub inbox: Inbox,
     pub published: watch::Sender<Arc<State>>,
     pub beside: Box<dyn Beside>,
+    /// Set once the engine no longer acknowledges.
+    pub failure: Arc<OnceLock<Error>>,
     /// Zero of the engine's clock.
     pub started: Instant,
 }
@@ -171,16 +173,15 @@ impl Driver {
                 }
             }
             if let Some(error) = self.engine.failed() {
+                self.failure.get_or_init(|| error.clone());
                 waiters.drain().for_each(|(_, waiter)| drop(waiter.send(Err(error.clone()))));
             }
+            self.beside.after_turn(&self.engine);
             if last {
                 break;
             }
-            let now = Instant::now();
-            let beside = self.beside.after_turn(&self.engine, turn.state.is_some(), now);
             more = turn.more;
-            let engine = turn.wake.map(|at| self.started + Duration::from_millis(at));
-            wake = engine.into_iter().chain(beside).min();
+            wake = turn.wake.map(|at| self.started + Duration::from_millis(at));
         }
         if let Err(error) = self.engine.close() {
             tracing::warn!(%error, "log: could not say that it is closed");

@@ -3,6 +3,7 @@
 //! a seed in simulation.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,9 +28,11 @@ pub enum Input {
     KeepAlive(i64),
     LeaseLeft(i64),
     /// A save is done; with a snapshot, the log is not needed up to this entry.
-    Saved { released: Option<u64> },
-    /// [`Log::wants_next`]'s file is there.
-    NextIsPrepared,
+    Saved {
+        released: Option<u64>,
+    },
+    /// The file that [`Log::wants_next`] named is there.
+    NextIsPrepared(PathBuf),
     Receive(Box<Message>),
 }
 
@@ -67,7 +70,8 @@ pub struct Engine {
     full: bool,
     /// Set for good when durability can no longer be promised.
     failed: Option<Error>,
-    published: (u64, i64),
+    /// Applied entry, compacted revision and whether its removal goes on, as last published.
+    published: (u64, i64, bool),
 }
 
 impl Engine {
@@ -78,15 +82,15 @@ impl Engine {
         if fresh {
             state.members = log.identity().members.clone();
         }
-        let boot = Boot {
-            id: log.identity().member,
-            hard_state: recovered.hard_state,
-            state,
-            entries: recovered.entries,
-        };
+        if !fresh || !recovered.entries.is_empty() {
+            let (entries, torn, closed) = (recovered.entries.len(), recovered.torn, recovered.closed);
+            tracing::info!(entries, torn, closed, "store: replaying the log");
+        }
+        let boot =
+            Boot { id: log.identity().member, hard_state: recovered.hard_state, state, entries: recovered.entries };
         let core = Core::new(boot)?;
         let mut engine =
-            Engine { core, log, pending: None, gathered: false, full: false, failed: None, published: (0, 0) };
+            Engine { core, log, pending: None, gathered: false, full: false, failed: None, published: (0, 0, false) };
         engine.core.tick(now);
         engine.settle(&mut Turn::default())?;
         engine.core.campaign_if_alone()?;
@@ -139,7 +143,7 @@ impl Engine {
         turn.replies.extend(answers.into_iter().map(|(id, result)| (id, result.map(Output::Applied))));
         turn.more = self.failed.is_none() && self.core.purge_step();
         let state = self.core.state();
-        let version = (state.applied_index, state.mvcc.compacted());
+        let version = (state.applied_index, state.mvcc.compacted(), turn.more);
         if version != self.published {
             self.published = version;
             turn.state = Some(Arc::new(state.clone()));
@@ -169,8 +173,8 @@ impl Engine {
                 }
                 Ok(Output::Done)
             }
-            Input::NextIsPrepared => {
-                self.log.next_is_prepared();
+            Input::NextIsPrepared(path) => {
+                self.log.next_is_prepared(path);
                 Ok(Output::Done)
             }
             Input::Receive(message) => {

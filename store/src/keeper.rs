@@ -4,57 +4,61 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crate::core::state::State;
 use crate::disk::Disk;
 use crate::driver::{Beside, Inbox, Submission};
 use crate::engine::{Engine, Input};
 use crate::kv::Error;
-use crate::sled_state::{self, SledState};
+use crate::sled_state;
 use crate::snapshot;
 use crate::store::Config;
 use crate::wal::recover::io_error;
 use crate::wal::segment;
 
-/// A change is in sled after this time at the latest, unless sled is slow.
-const SAVE_AFTER: Duration = Duration::from_secs(30);
-/// Or when the log has grown by this many bytes.
-const SAVE_BYTES: u64 = 8 << 20;
+/// An orderly end takes a snapshot when the log has grown by this part of what asks for one otherwise: the next start
+/// then has little to replay.
+const LAST_PART: u64 = 32;
 
 enum Job {
     Prepare(PathBuf, u64),
-    Save { state: Arc<State>, snapshot: bool },
+    Save(Arc<State>),
 }
 
 /// The engine thread's side: decides when.
 pub struct Keeper {
     jobs: Option<SyncSender<Job>>,
     worker: Option<JoinHandle<()>>,
-    /// A save is under way.
-    busy: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     snapshot_bytes: u64,
-    /// When the oldest change that is not saved must be.
-    due: Option<Instant>,
-    /// The log's length at the last save, at the last snapshot.
-    saved_at: u64,
+    /// The log's length at the last snapshot, and now.
     snapshot_at: u64,
+    written: u64,
     /// The segment whose successor was ordered.
     ordered: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// A save is under way.
+    busy: AtomicBool,
+    /// The store is closing: only what a quick next start needs is done.
+    closing: AtomicBool,
+    /// Length of the newest snapshot in bytes: it is not written again before the log has grown by as much.
+    snapshot_length: AtomicU64,
 }
 
 /// The worker's side: does it.
 struct Worker {
     disk: Arc<dyn Disk>,
     inbox: Inbox,
-    busy: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     snapshots: PathBuf,
     sled_path: PathBuf,
     sled_cache: u64,
-    sled: Option<SledState>,
     /// Held until the last write is done.
     _lock: File,
 }
@@ -64,29 +68,29 @@ impl Keeper {
     pub fn open(config: &Config, disk: Arc<dyn Disk>, inbox: Inbox, lock: File) -> Result<(Keeper, State), Error> {
         let snapshots = snapshot::prepare(&*disk, &config.dir.join("snapshots"))?;
         let sled_path = sled_state::path(&config.dir);
-        let (sled, state) = load(&*disk, &snapshots, &sled_path, config.sled_cache_bytes)?;
-        let busy = Arc::new(AtomicBool::new(false));
-        let worker = Worker {
-            disk,
-            inbox,
-            busy: busy.clone(),
-            snapshots,
-            sled_path,
-            sled_cache: config.sled_cache_bytes,
-            sled,
-            _lock: lock,
+        let sled_cache = config.sled_cache_bytes;
+        let state = match snapshot::newest(&*disk, &snapshots) {
+            Ok(Some(state)) => state,
+            Ok(None) => from_sled(&sled_path, sled_cache).unwrap_or_default(),
+            // Every snapshot is damaged: without sled's copy that is the end.
+            Err(error) => {
+                let state = from_sled(&sled_path, sled_cache).ok_or(error)?;
+                snapshot::set_aside(&*disk, &snapshots, &snapshot::list(&*disk, &snapshots)?)?;
+                state
+            }
         };
+        let shared = Arc::new(Shared::default());
+        let worker = Worker { disk, inbox, shared: shared.clone(), snapshots, sled_path, sled_cache, _lock: lock };
         let (jobs, queue) = sync_channel(4);
         let worker = std::thread::Builder::new().name("store-keeper".into()).spawn(move || worker.run(&queue));
         let worker = worker.map_err(io_error("start the store's keeper"))?;
         let keeper = Keeper {
             jobs: Some(jobs),
             worker: Some(worker),
-            busy,
+            shared,
             snapshot_bytes: config.snapshot_bytes,
-            due: None,
-            saved_at: 0,
             snapshot_at: 0,
+            written: 0,
             ordered: 0,
         };
         Ok((keeper, state))
@@ -100,47 +104,38 @@ impl Keeper {
         sent
     }
 
-    fn save(&mut self, engine: &Engine) {
-        let written = engine.log().written();
-        let snapshot = written - self.snapshot_at >= self.snapshot_bytes;
-        self.busy.store(true, Ordering::Release);
-        if self.order(Job::Save { state: Arc::new(engine.state().clone()), snapshot }) {
-            self.saved_at = written;
-            self.snapshot_at = if snapshot { written } else { self.snapshot_at };
-        } else {
-            self.busy.store(false, Ordering::Release);
-        }
-        self.due = None;
+    /// Bytes by which the log must grow before the next snapshot.
+    fn threshold(&self) -> u64 {
+        self.snapshot_bytes.max(self.shared.snapshot_length.load(Ordering::Relaxed))
     }
 }
 
 impl Beside for Keeper {
-    fn after_turn(&mut self, engine: &Engine, changed: bool, now: Instant) -> Option<Instant> {
+    fn after_turn(&mut self, engine: &Engine) {
         if let Some((segment, path, bytes)) = engine.log().wants_next()
             && segment != self.ordered
             && self.order(Job::Prepare(path, bytes))
         {
             self.ordered = segment;
         }
-        if changed {
-            self.due.get_or_insert(now + SAVE_AFTER);
+        self.written = engine.log().written();
+        if self.written - self.snapshot_at < self.threshold() || self.shared.busy.load(Ordering::Acquire) {
+            // The end of a save is an input, after which this is called again.
+            return;
         }
-        let due = self.due?;
-        if self.busy.load(Ordering::Acquire) {
-            // Its end is an input, after which this is called again.
-            return None;
+        self.shared.busy.store(true, Ordering::Release);
+        if self.order(Job::Save(Arc::new(engine.state().clone()))) {
+            self.snapshot_at = self.written;
+        } else {
+            self.shared.busy.store(false, Ordering::Release);
         }
-        if now < due && engine.log().written() - self.saved_at < SAVE_BYTES {
-            return Some(due);
-        }
-        self.save(engine);
-        None
     }
 
     fn finish(&mut self, state: Arc<State>) {
-        if let Some(jobs) = &self.jobs
-            && self.due.is_some()
-            && jobs.send(Job::Save { state, snapshot: false }).is_err()
+        self.shared.closing.store(true, Ordering::Relaxed);
+        if self.written - self.snapshot_at >= self.threshold() / LAST_PART
+            && let Some(jobs) = &self.jobs
+            && jobs.send(Job::Save(state)).is_err()
         {
             tracing::warn!("store: its keeper is gone; the next start replays the log");
         }
@@ -159,49 +154,39 @@ impl Drop for Keeper {
     }
 }
 
-/// Whichever of sled's copy and the newest snapshot is newer. Damage is said; it is an error only when nothing is left.
-fn load(
-    disk: &dyn Disk,
-    snapshots: &std::path::Path,
-    sled_path: &std::path::Path,
-    cache: u64,
-) -> Result<(Option<SledState>, State), Error> {
-    let newest = snapshot::list(disk, snapshots)?.last().copied().unwrap_or(0);
-    if sled_path.exists() {
-        match SledState::open(sled_path, cache) {
-            Ok((sled, state)) if state.applied_index >= newest && state.applied_index > 0 => {
-                return Ok((Some(sled), state));
-            }
-            Ok((sled, state)) => {
-                tracing::debug!(index = state.applied_index, newest, "store: sled's copy is older than the snapshot");
-                return Ok((Some(sled), snapshot::newest(disk, snapshots)?.unwrap_or_default()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "store: sled's copy is thrown away and rebuilt from the snapshot and the log");
-                if let Err(error) = SledState::discard(sled_path) {
-                    tracing::warn!(%error, "store: sled's copy stays");
-                }
-            }
+/// sled's copy, when it is whole. Damage is said.
+fn from_sled(path: &std::path::Path, cache_bytes: u64) -> Option<State> {
+    match sled_state::load(path, cache_bytes) {
+        Ok(state) => {
+            let index = state.as_ref().map(|state| state.applied_index);
+            tracing::info!(index, "store: there is no snapshot; asked sled's copy");
+            state
+        }
+        Err(error) => {
+            tracing::warn!(%error, "store: sled's copy is not used");
+            None
         }
     }
-    Ok((None, snapshot::newest(disk, snapshots)?.unwrap_or_default()))
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<Job>) {
+    fn run(self, queue: &Receiver<Job>) {
         while let Ok(job) = queue.recv() {
             let input = match job {
                 Job::Prepare(path, bytes) => match segment::prepare(&*self.disk, &path, bytes) {
-                    Ok(_) => Input::NextIsPrepared,
+                    Ok(_) => Input::NextIsPrepared(path),
                     Err(error) => {
                         tracing::warn!(%error, path = %path.display(), "log: next segment is not prepared");
                         continue;
                     }
                 },
-                Job::Save { state, snapshot } => {
-                    let released = if snapshot { self.snapshot(&state) } else { None };
-                    self.save(&state);
-                    self.busy.store(false, Ordering::Release);
+                Job::Save(state) => {
+                    let released = self.snapshot(&state);
+                    if !self.shared.closing.load(Ordering::Relaxed) {
+                        self.copy_to_sled(&state);
+                    }
+                    drop(state);
+                    self.shared.busy.store(false, Ordering::Release);
                     Input::Saved { released }
                 }
             };
@@ -213,7 +198,10 @@ impl Worker {
     /// Returns the index up to which the log is no longer needed.
     fn snapshot(&self, state: &State) -> Option<u64> {
         match snapshot::save(&*self.disk, &self.snapshots, state) {
-            Ok(index) => Some(index),
+            Ok(saved) => {
+                self.shared.snapshot_length.store(saved.bytes, Ordering::Relaxed);
+                Some(saved.released)
+            }
             Err(error) => {
                 tracing::warn!(%error, "store: no snapshot; the log stays longer");
                 None
@@ -221,26 +209,13 @@ impl Worker {
         }
     }
 
-    fn save(&mut self, state: &State) {
-        if self.sled.is_none() {
-            match SledState::open(&self.sled_path, self.sled_cache) {
-                Ok((sled, _)) => self.sled = Some(sled),
-                Err(error) => self.give_up_sled(&error),
+    /// What cannot be brought up to date is thrown away; the next save makes it anew.
+    fn copy_to_sled(&self, state: &State) {
+        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state, &self.shared.closing) {
+            tracing::warn!(%error, "store: sled's copy is thrown away");
+            if let Err(error) = sled_state::discard(&self.sled_path) {
+                tracing::warn!(%error, "store: sled's copy stays");
             }
-        }
-        if let Some(sled) = &mut self.sled
-            && let Err(error) = sled.save(state)
-        {
-            self.give_up_sled(&error);
-        }
-    }
-
-    /// The next save begins with an empty database.
-    fn give_up_sled(&mut self, error: &sled_state::Fault) {
-        tracing::warn!(%error, "store: sled's copy is thrown away; the next start replays the log from a snapshot");
-        self.sled = None;
-        if let Err(error) = SledState::discard(&self.sled_path) {
-            tracing::warn!(%error, "store: sled's copy stays");
         }
     }
 }

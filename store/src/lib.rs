@@ -4,27 +4,27 @@
 //! What is promised, under which faults, and how that is shown: docs/STORE.md.
 
 mod check;
-mod codec;
-mod command;
-mod core;
-mod disk;
+pub mod codec;
+pub mod command;
+pub mod core;
+pub mod disk;
 mod driver;
-mod engine;
+pub mod engine;
 mod image;
 mod keeper;
-mod keys;
+pub mod keys;
 pub mod kv;
 mod sled_state;
-mod snapshot;
+pub mod snapshot;
 mod store;
-mod wal;
+pub mod wal;
 mod watch;
 
 pub use kv::{
     Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
-pub use store::{Config, Store};
+pub use store::{Config, Status, Store};
 
 #[cfg(test)]
 mod simulation;

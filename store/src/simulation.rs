@@ -18,7 +18,9 @@ use crate::engine::{Engine, Input, Output};
 use crate::kv::{Compare, CompareResult, CompareTarget, Error, Op, TxnRequest};
 use crate::snapshot;
 use crate::wal::recover::Opening;
-use crate::wal::{Identity, Options};
+use crate::wal::{Identity, Options, segment};
+
+mod members;
 
 const SNAPSHOTS: &str = "/snapshots";
 
@@ -38,6 +40,8 @@ struct Simulation {
     /// What each request under way would make of the model.
     expected: BTreeMap<u64, Expected>,
     crashes: u32,
+    /// What the keeper has done and not yet said.
+    ready: Vec<(u64, Input)>,
 }
 
 struct Expected {
@@ -62,7 +66,11 @@ fn open(disk: &SimDisk, now: u64) -> Result<Engine, Error> {
 fn contents(state: &State) -> Contents {
     let all = crate::keys::KeyRange::From(Bytes::new());
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    state.mvcc.live(&all).map(|change| (text(&change.kv.key), (text(&change.kv.value), change.kv.mod_revision))).collect()
+    state
+        .mvcc
+        .live(&all)
+        .map(|change| (text(&change.kv.key), (text(&change.kv.value), change.kv.mod_revision)))
+        .collect()
 }
 
 impl Simulation {
@@ -79,6 +87,7 @@ impl Simulation {
             acknowledged: 1,
             expected: BTreeMap::new(),
             crashes: 0,
+            ready: Vec::new(),
         }
     }
 
@@ -105,7 +114,11 @@ impl Simulation {
         };
         if succeeded && (!deletes || current != 0) {
             let revision = self.revision() + 1;
-            if deletes { contents.remove(&key) } else { contents.insert(key.clone(), (value, revision)) };
+            if deletes {
+                contents.remove(&key)
+            } else {
+                contents.insert(key.clone(), (value, revision))
+            };
             self.model.push(contents);
         }
         self.expected.insert(id, Expected { succeeded, revision: self.revision() });
@@ -127,6 +140,7 @@ impl Simulation {
             2..=4 => self.disk.set_full(false),
             5 => self.disk.set_fail_sync(true),
             6 => self.take_snapshot(),
+            7..=9 => self.prepare_next(),
             _ => {}
         }
         let revision = self.model.len();
@@ -153,6 +167,10 @@ impl Simulation {
             // Nothing of a refused group is in the log, and a group is refused as a whole.
             self.model.truncate(revision);
         }
+        if let Some(error) = self.engine.as_ref().unwrap().failed() {
+            let Error::Io { source, .. } = error else { panic!("{error}") };
+            assert!(["no power", "sync failed"].contains(&source.to_string().as_str()), "{error}");
+        }
         if self.engine.as_ref().unwrap().failed().is_some() || self.random.below(60) == 0 {
             self.crash();
         }
@@ -160,8 +178,27 @@ impl Simulation {
 
     fn take_snapshot(&mut self) {
         let state = self.engine.as_ref().unwrap().state().clone();
-        if let Ok(released) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
-            let turn = self.engine.as_mut().unwrap().turn(self.now, vec![(0, Input::Saved { released: Some(released) })]);
+        if let Ok(saved) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
+            let turn = self
+                .engine
+                .as_mut()
+                .unwrap()
+                .turn(self.now, vec![(0, Input::Saved { released: Some(saved.released) })]);
+            self.settle_old(turn.replies);
+        }
+    }
+
+    /// As the keeper does, late and sometimes twice.
+    fn prepare_next(&mut self) {
+        let engine = self.engine.as_mut().unwrap();
+        if let Some((_, path, bytes)) = engine.log().wants_next()
+            && segment::prepare(&self.disk, &path, bytes).is_ok()
+        {
+            self.ready.push((0, Input::NextIsPrepared(path)));
+        }
+        if self.random.below(2) == 0 {
+            let ready = std::mem::take(&mut self.ready);
+            let turn = engine.turn(self.now, ready);
             self.settle_old(turn.replies);
         }
     }
@@ -182,6 +219,7 @@ impl Simulation {
         self.crashes += 1;
         self.engine = None;
         self.expected.clear();
+        self.ready.clear();
         self.disk.power_cycle(&mut self.random);
         self.disk.set_fail_sync(false);
         self.disk.set_full(false);
@@ -199,7 +237,7 @@ impl Simulation {
 
 #[test]
 fn acknowledged_writes_survive_whatever_happens() {
-    let seeds = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
     let mut crashes = 0;
     for seed in 0..seeds {
         let run = std::panic::catch_unwind(|| {

@@ -20,6 +20,8 @@ const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"coxsnap\n";
 const HEADER: usize = 16;
 const BLOCK: usize = 256 << 10;
+/// Written back piece by piece, so that the log's own syncs do not wait behind one large one.
+const SYNC_EVERY: u64 = 4 << 20;
 const UNFINISHED: &str = "snapshot.tmp";
 /// The newest and, should that be damaged, the one before it; the log reaches back to the older.
 const KEEP: usize = 2;
@@ -40,27 +42,37 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, Error> {
     Ok(indexes)
 }
 
-/// Writes a snapshot, durable under its name when this returns, and removes those that are no longer needed. Returns
-/// the entry up to which the log is not needed any more: the older of two snapshots, nothing while there is one.
-pub fn save(disk: &dyn Disk, dir: &Path, state: &State) -> Result<u64, Error> {
+pub struct Saved {
+    /// The entry up to which the log is not needed any more: the older of two snapshots, nothing while there is one.
+    pub released: u64,
+    /// Length of the new snapshot.
+    pub bytes: u64,
+}
+
+/// Writes a snapshot, durable under its name when this returns, and removes those that are no longer needed.
+pub fn save(disk: &dyn Disk, dir: &Path, state: &State) -> Result<Saved, Error> {
     let path = dir.join(file_name(state.applied_index));
     let unfinished = dir.join(UNFINISHED);
-    write(disk, &unfinished, state)
-        .and_then(|()| disk.rename(&unfinished, &path))
-        .and_then(|()| disk.sync_dir(dir))
-        .map_err(io_error(format!("save snapshot {}", path.display())))?;
+    let write = || {
+        let bytes = write(disk, &unfinished, state)?;
+        disk.rename(&unfinished, &path)?;
+        disk.sync_dir(dir)?;
+        Ok(bytes)
+    };
+    let bytes = write().map_err(io_error(format!("save snapshot {}", path.display())))?;
     let mut indexes = list(disk, dir)?;
     let stay = indexes.split_off(indexes.len().saturating_sub(KEEP));
     for index in indexes {
         let old = dir.join(file_name(index));
         disk.remove(&old).map_err(io_error(format!("remove snapshot {}", old.display())))?;
     }
-    Ok(if stay.len() == KEEP { stay[0] } else { 0 })
+    Ok(Saved { released: if stay.len() == KEEP { stay[0] } else { 0 }, bytes })
 }
 
 struct Blocks<'a> {
     file: &'a mut dyn DiskFile,
     at: u64,
+    synced: u64,
     number: u32,
     chain: u32,
 }
@@ -75,6 +87,10 @@ impl Blocks<'_> {
         block.extend_from_slice(payload);
         self.file.write_at(&block, self.at)?;
         self.at += block.len() as u64;
+        if self.at - self.synced >= SYNC_EVERY {
+            self.synced = self.at;
+            self.file.sync()?;
+        }
         Ok(())
     }
 }
@@ -87,13 +103,14 @@ fn checksum(number: u32, chain: u32, payload: &[u8]) -> u32 {
     crc.finalize()
 }
 
-fn write(disk: &dyn Disk, path: &Path, state: &State) -> io::Result<()> {
+fn write(disk: &dyn Disk, path: &Path, state: &State) -> io::Result<u64> {
     let mut file = disk.create(path)?;
     let mut header = MAGIC.to_vec();
     header.extend_from_slice(&FORMAT.to_le_bytes());
     header.resize(HEADER, 0);
     file.write_at(&header, 0)?;
-    let mut blocks = Blocks { file: &mut *file, at: HEADER as u64, number: 0, chain: crc32fast::hash(&header) };
+    let mut blocks =
+        Blocks { file: &mut *file, at: HEADER as u64, synced: 0, number: 0, chain: crc32fast::hash(&header) };
     let mut first = Writer::default();
     first.varint(state.mvcc.changes().len() as u64);
     first.raw(&image::encode_description(state));
@@ -101,16 +118,18 @@ fn write(disk: &dyn Disk, path: &Path, state: &State) -> io::Result<()> {
     let mut gathered = Writer::with_capacity(BLOCK + (BLOCK >> 2));
     for (place, change) in state.mvcc.changes() {
         gathered.bytes(&image::encode_change(*place, change));
-        if gathered.len() >= BLOCK {
+        if gathered.written() >= BLOCK {
             blocks.put(&gathered.finish())?;
             gathered = Writer::with_capacity(BLOCK + (BLOCK >> 2));
         }
     }
-    if gathered.len() > 0 {
+    if gathered.written() > 0 {
         blocks.put(&gathered.finish())?;
     }
     blocks.put(&[])?;
-    file.sync()
+    let bytes = blocks.at;
+    file.sync()?;
+    Ok(bytes)
 }
 
 /// Reads the snapshot of this index. Damage is an error that names the file and the offset.
@@ -179,12 +198,17 @@ fn changes(payload: Bytes, state: &mut State) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// The newest snapshot that is whole. Damaged ones are said and passed over; `None` when there never was one.
+/// The newest snapshot that is whole. Damaged ones are said and set aside; `None` when there never was one, an error
+/// when all are damaged.
 pub fn newest(disk: &dyn Disk, dir: &Path) -> Result<Option<State>, Error> {
     let mut damage = None;
-    for index in list(disk, dir)?.into_iter().rev() {
-        match load(disk, dir, index) {
-            Ok(state) => return Ok(Some(state)),
+    let indexes = list(disk, dir)?;
+    for (newer, index) in indexes.iter().rev().enumerate() {
+        match load(disk, dir, *index) {
+            Ok(state) => {
+                set_aside(disk, dir, &indexes[indexes.len() - newer..])?;
+                return Ok(Some(state));
+            }
             Err(error) => {
                 tracing::warn!(%error, "snapshot is not used");
                 damage.get_or_insert(error);
@@ -194,18 +218,27 @@ pub fn newest(disk: &dyn Disk, dir: &Path) -> Result<Option<State>, Error> {
     damage.map_or(Ok(None), Err)
 }
 
+/// Renames damaged snapshots, so that they do not count as copies and can be looked at.
+pub fn set_aside(disk: &dyn Disk, dir: &Path, indexes: &[u64]) -> Result<(), Error> {
+    for index in indexes {
+        let path = dir.join(file_name(*index));
+        let aside = dir.join(format!("{}.damaged", file_name(*index)));
+        disk.rename(&path, &aside).map_err(io_error(format!("set aside {}", path.display())))?;
+    }
+    Ok(())
+}
+
 /// Removes what a crash left unfinished and makes the directory.
 pub fn prepare(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, Error> {
     disk.create_dir(dir).map_err(io_error(format!("make {}", dir.display())))?;
     let unfinished = dir.join(UNFINISHED);
     match disk.remove(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error(format!("remove {}", unfinished.display()))(error));
+            Err(io_error(format!("remove {}", unfinished.display()))(error))
         }
         _ => Ok(dir.to_owned()),
     }
 }
-
 
 #[cfg(test)]
 pub mod tests;

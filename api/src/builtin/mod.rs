@@ -1,4 +1,5 @@
-//! The built-in kinds: the generated data of `api/data/` as [`Table`] and [`Schema`]s. `cargo xtask generate` writes it.
+//! The built-in kinds: the generated data of `api/data/` as [`Table`] and [`Schema`]s. `cargo xtask generate` writes
+//! it.
 
 mod definitions;
 mod resources;

@@ -44,6 +44,11 @@ impl<'s> Context<'s> {
         })
     }
 
+    /// Whether the pass found nothing wrong: if it failed, the bytes did.
+    pub fn is_unhurt(&self) -> bool {
+        self.failure.is_none()
+    }
+
     /// Unknown and duplicate fields.
     pub fn into_problems(self) -> Vec<String> {
         self.problems
@@ -305,13 +310,13 @@ impl<'s> Context<'s> {
             self.path.push(Step::Field { owner: &schema.definition, name });
             let value = from.next_value_seed(Seed { context: self, schema: field })?;
             self.path.pop();
-            if object.contains_key(&key) {
-                self.note("duplicate", &key);
-            }
-            match value.filter(|value| !(field.omit_empty && is_zero(value))) {
+            let former = match value.filter(|value| !(field.omit_empty && is_zero(value))) {
                 Some(value) => object.insert(key, value),
                 None => object.remove(&key),
             };
+            if former.is_some() {
+                self.note("duplicate", name);
+            }
         }
         Ok(Some(Value::Object(object)))
     }

@@ -16,147 +16,16 @@ fn refused(kind: &str, body: &str) -> String {
     run(kind, body, FieldValidation::Strict).unwrap_err().message
 }
 
-#[test]
-fn what_is_no_object_is_refused_with_upstreams_words() {
-    let meta = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
-    for (body, message) in [
-        ("{", "couldn't get version/kind; json parse error: unexpected end of JSON input ({)".to_owned()),
-        ("", "couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)".to_owned()),
-        (
-            "[]",
-            format!("couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type {meta} (5b5d)"),
-        ),
-        (
-            r#"{"metadata":{"name":"a"}} x"#,
-            r#"couldn't get version/kind; json parse error: invalid character 'x' after top-level value ({"metadata":{"name":"a"}} x)"#.to_owned(),
-        ),
-        (
-            r#"{"metadata":{"name":"a",}}"#,
-            r#"couldn't get version/kind; json parse error: invalid character '}' looking for beginning of object key string ({"metadata":{"name":"a",}})"#.to_owned(),
-        ),
-        (
-            r#"{"kind":"ConfigMap","apiVersion":"a/b/c","metadata":{"name":"a"}}"#,
-            r#"unexpected GroupVersion string: a/b/c ({"kind":"ConfigMap","apiVersio ...)"#.to_owned(),
-        ),
-        (
-            r#"{"kind":1,"apiVersion":"v1","metadata":{"name":"a"}}"#,
-            r#"couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string ({"kind":1,"apiVersion":"v1","m ...)"#.to_owned(),
-        ),
-    ] {
-        let expected = format!("the object provided is unrecognized (must be of type ConfigMap): {message}");
-        assert_eq!(refused("ConfigMap", body), expected);
-    }
-}
+/// Bodies that are refused: kind, body and message, separated by tabs.
+const REFUSED: &str = include_str!("cases.txt");
 
 #[test]
-fn values_of_wrong_types_are_refused_with_upstreams_words() {
-    for (kind, body, message) in [
-        (
-            "ConfigMap",
-            r#"{"data":{"a":1}}"#,
-            "json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
-        ),
-        (
-            "ConfigMap",
-            r#"{"metadata":{"name":1}}"#,
-            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string",
-        ),
-        (
-            "ConfigMap",
-            r#"{"data":[]}"#,
-            "json: cannot unmarshal array into Go struct field ConfigMap.data of type map[string]string",
-        ),
-        (
-            "ConfigMap",
-            r#"{"metadata":[]}"#,
-            "json: cannot unmarshal array into Go struct field ConfigMap.metadata of type v1.ObjectMeta",
-        ),
-        (
-            "ConfigMap",
-            r#"{"immutable":"x"}"#,
-            "json: cannot unmarshal string into Go struct field ConfigMap.immutable of type bool",
-        ),
-        ("ConfigMap", r#"{"binaryData":{"x":"!!"}}"#, "illegal base64 data at input byte 0"),
-        ("ConfigMap", r#"{"binaryData":{"x":"YQ"}}"#, "illegal base64 data at input byte 0"),
-        (
-            "ConfigMap",
-            r#"{"metadata":{"creationTimestamp":"xx"}}"#,
-            r#"parsing time "xx" as "2006-01-02T15:04:05Z07:00": cannot parse "xx" as "2006""#,
-        ),
-        (
-            "ConfigMap",
-            r#"{"metadata":{"creationTimestamp":1}}"#,
-            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string",
-        ),
-        (
-            "ConfigMap",
-            r#"{"metadata":{"generation":1.5}}"#,
-            "json: cannot unmarshal number 1.5 into Go struct field ObjectMeta.metadata.generation of type int64",
-        ),
-        (
-            "Pod",
-            r#"{"spec":{"activeDeadlineSeconds":"x"}}"#,
-            "json: cannot unmarshal string into Go struct field PodSpec.spec.activeDeadlineSeconds of type int64",
-        ),
-        (
-            "Pod",
-            r#"{"spec":{"containers":[{"ports":[{"containerPort":99999999999}]}]}}"#,
-            "json: cannot unmarshal number 99999999999 into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
-        ),
-        (
-            "Pod",
-            r#"{"spec":{"containers":[{"env":[{"value":1}]}]}}"#,
-            "json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string",
-        ),
-        (
-            "Pod",
-            r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-        ),
-        (
-            "Pod",
-            r#"{"spec":{"containers":{}}}"#,
-            "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
-        ),
-        (
-            "Pod",
-            r#"{"spec":{"containers":[1]}}"#,
-            "json: cannot unmarshal number into Go struct field PodSpec.spec.containers of type v1.Container",
-        ),
-        (
-            "Service",
-            r#"{"spec":{"ports":[{"targetPort":true}]}}"#,
-            "json: cannot unmarshal bool into Go struct field ServicePort.spec.ports.targetPort of type int32",
-        ),
-        (
-            "Service",
-            r#"{"spec":{"ports":[{"targetPort":1.5}]}}"#,
-            "json: cannot unmarshal number 1.5 into Go struct field ServicePort.spec.ports.targetPort of type int32",
-        ),
-        (
-            "apps/Deployment",
-            r#"{"spec":{"strategy":{"rollingUpdate":{"maxSurge":{}}}}}"#,
-            "json: cannot unmarshal object into Go struct field RollingUpdateDeployment.spec.strategy.rollingUpdate.maxSurge of type int32",
-        ),
-    ] {
-        let name = kind.rsplit('/').next().unwrap();
-        let expected = format!("{name} in version \"v1\" cannot be handled as a {name}: {message}");
-        assert_eq!(refused(kind, body), expected, "{body}");
+fn bad_bodies_are_refused_with_upstreams_words() {
+    for case in REFUSED.lines() {
+        let fields: Vec<&str> = case.split('\t').collect();
+        let [kind, body, message] = fields.as_slice() else { panic!("not three fields: {case}") };
+        assert_eq!(refused(kind, body), *message, "{body}");
     }
-}
-
-#[test]
-fn another_kind_or_version_is_refused_even_when_its_fields_would_be_too() {
-    let message = refused("ConfigMap", r#"{"spec":{"x":[]},"data":1,"kind":"Pod","apiVersion":"v1"}"#);
-    assert_eq!(
-        message,
-        "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion"
-    );
-    let message = refused("ConfigMap", r#"{"kind":"ConfigMap","apiVersion":"v2"}"#);
-    assert_eq!(
-        message,
-        "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-    );
 }
 
 #[test]
@@ -186,13 +55,29 @@ fn unknown_and_duplicate_fields_are_ignored_warned_about_or_refused() {
 
 #[test]
 fn what_is_not_set_is_not_kept_and_values_become_canonical() {
-    let body = r#"{"metadata":{"name":"a","labels":{},"creationTimestamp":null,"deletionTimestamp":"2020-01-01T02:00:00.5+02:00"},
-        "spec":{"hostNetwork":false,"automountServiceAccountToken":false,"nodeName":"","tolerations":[],"containers":[{"name":"a","args":[],"env":null,"resources":{"limits":{"cpu":1.5,"memory":"1024Mi"}}}],"volumes":[{"name":"v","emptyDir":{}}],"nodeSelector":{"a":null}}}"#;
+    let body = r#"{
+        "metadata": {
+            "name": "a", "labels": {}, "creationTimestamp": null, "deletionTimestamp": "2020-01-01T02:00:00.5+02:00"
+        },
+        "spec": {
+            "hostNetwork": false, "automountServiceAccountToken": false, "nodeName": "", "tolerations": [],
+            "containers": [{
+                "name": "a", "args": [], "env": null, "resources": {"limits": {"cpu": 1.5, "memory": "1024Mi"}}
+            }],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "nodeSelector": {"a": null}
+        }
+    }"#;
     let pod = run("Pod", body, FieldValidation::Strict).unwrap().object;
     let expected = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "a", "deletionTimestamp": "2020-01-01T00:00:00Z"},
-        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "a", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}], "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"a": ""}},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "a", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "nodeSelector": {"a": ""},
+        },
     });
     assert_eq!(Value::Object(pod), expected);
 }
@@ -214,7 +99,8 @@ fn yaml_bodies_decode_alike() {
     assert_eq!(run("metadata: {name: a}\ndata: {x: 'yes'}").unwrap().object["data"], json!({"x": "yes"}));
     assert_eq!(
         run("metadata: {name: a, foo: 1, name: b}").unwrap_err().message,
-        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: yaml: unmarshal errors:\n  line 1: key \"name\" already set in map, unknown field \"metadata.foo\""
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         yaml: unmarshal errors:\n  line 1: key \"name\" already set in map, unknown field \"metadata.foo\""
     );
     let message = run("metadata: {name: a").unwrap_err().message;
     assert!(
@@ -231,4 +117,53 @@ fn deep_nesting_is_refused_and_does_not_overflow() {
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     let body = format!(r#"{{"metadata":{{"managedFields":[{{"fieldsV1":{deep}}}]}}}}"#);
     assert!(run("ConfigMap", &body, FieldValidation::Ignore).is_err());
+}
+
+#[test]
+fn bytes_that_are_no_text_are_replaced_as_go_does() {
+    for (body, text) in [
+        (&br#"{"data":{"a":"\ud800x"}}"#[..], "\u{fffd}x"),
+        (br#"{"data":{"a":"\ud83d\ude00\\ud800"}}"#, "\u{1f600}\\ud800"),
+        (b"{\"data\":{\"a\":\"\xffx\"}}", "\u{fffd}x"),
+    ] {
+        let gvk = Gvk::new("", "v1", "ConfigMap");
+        let schema = builtin::schema_of_kind(&gvk).unwrap();
+        let decoded = decode(body, &gvk, &schema, FieldValidation::Strict).unwrap();
+        assert_eq!(decoded.object["data"]["a"], text);
+    }
+}
+
+/// A small generator, so that the test is the same every time.
+fn next(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 33).unwrap()
+}
+
+#[test]
+fn no_body_makes_the_decoder_panic_and_both_parsers_agree_on_what_is_json() {
+    let gvk = Gvk::new("", "v1", "Pod");
+    let schema = builtin::schema_of_kind(&gvk).unwrap();
+    let good = r#"{"metadata":{"name":"a\u00e4","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","ports":[{"containerPort":-1.5e2}],
+        "tty":true,"stdin":false,"env":null,"resources":{"limits":{"cpu":"1"}}}]}}"#;
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..20_000 {
+        let mut body = good.as_bytes().to_vec();
+        for _ in 0..=next(&mut state) % 3 {
+            let at = next(&mut state) % body.len();
+            match next(&mut state) % 3 {
+                0 => body.truncate(at.max(1)),
+                1 => body[at] = b"{}[]\",:\\0e.-x \n"[next(&mut state) % 15],
+                _ => drop(body.remove(at)),
+            }
+            if body.is_empty() {
+                body.push(b'x');
+            }
+        }
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        let shown = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(go_json::syntax_error(&body).is_none(), is_json || go_json::repaired(&body).is_some(), "{shown}");
+        assert!(decode(&body, &gvk, &schema, FieldValidation::Strict).is_ok() <= is_json, "{shown}");
+    }
 }

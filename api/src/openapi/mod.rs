@@ -4,6 +4,7 @@
 mod definitions;
 mod operations;
 mod parameters;
+mod rows;
 
 use std::collections::BTreeMap;
 

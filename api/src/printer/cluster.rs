@@ -4,27 +4,27 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::human;
+use super::shown::Shown;
 use super::view::{NONE, UNKNOWN, age, boolean, condition, map, named, number, objects, plain, size, text, text_or};
 use crate::Object;
 use crate::object::{at, meta_str, str_at};
 
-pub(super) fn namespace(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), text(object, &["status", "phase"]), age(object, now)]
+pub(super) fn namespace(object: &Object) -> Vec<Shown> {
+    vec![named(object), text(object, &["status", "phase"]), age(object)]
 }
 
-pub(super) fn config_map(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn config_map(object: &Object) -> Vec<Shown> {
     let entries = |key: &str| map(object, &[key]).map_or(0, |map| map.len());
-    vec![named(object), Value::from(entries("data") + entries("binaryData")), age(object, now)]
+    vec![named(object), Shown::from(entries("data") + entries("binaryData")), age(object)]
 }
 
-pub(super) fn secret(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), text(object, &["type"]), size(object, &["data"]), age(object, now)]
+pub(super) fn secret(object: &Object) -> Vec<Shown> {
+    vec![named(object), text(object, &["type"]), size(object, &["data"]), age(object)]
 }
 
 /// Kinds that show their name and age only.
-pub(super) fn name_and_age(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), age(object, now)]
+pub(super) fn name_and_age(object: &Object) -> Vec<Shown> {
+    vec![named(object), age(object)]
 }
 
 fn node_status(node: &Object) -> String {
@@ -48,13 +48,13 @@ fn node_roles(node: &Object) -> String {
     if roles.is_empty() { NONE.to_owned() } else { roles.into_iter().collect::<Vec<_>>().join(",") }
 }
 
-fn node_address(node: &Object, ty: &str) -> Value {
+fn node_address(node: &Object, ty: &str) -> Shown {
     let mut addresses = objects(node, &["status", "addresses"]);
     let found = addresses.find(|address| str_at(address, &["type"]) == ty);
-    Value::from(found.map_or(NONE, |address| str_at(address, &["address"])))
+    Shown::from(found.map_or(NONE, |address| str_at(address, &["address"])))
 }
 
-pub(super) fn node(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn node(object: &Object) -> Vec<Shown> {
     let info = |key: &str| str_at(object, &["status", "nodeInfo", key]);
     let or_unknown = |text: &str| if text.is_empty() { UNKNOWN.to_owned() } else { text.to_owned() };
     let kernel = match info("architecture") {
@@ -63,15 +63,15 @@ pub(super) fn node(object: &Object, now: i64) -> Vec<Value> {
     };
     vec![
         named(object),
-        Value::from(node_status(object)),
-        Value::from(node_roles(object)),
-        age(object, now),
-        Value::from(info("kubeletVersion")),
+        Shown::from(node_status(object)),
+        Shown::from(node_roles(object)),
+        age(object),
+        Shown::from(info("kubeletVersion")),
         node_address(object, "InternalIP"),
         node_address(object, "ExternalIP"),
-        Value::from(or_unknown(info("osImage"))),
-        Value::from(kernel),
-        Value::from(or_unknown(info("containerRuntimeVersion"))),
+        Shown::from(or_unknown(info("osImage"))),
+        Shown::from(kernel),
+        Shown::from(or_unknown(info("containerRuntimeVersion"))),
     ]
 }
 
@@ -80,16 +80,15 @@ fn first<'a>(object: &'a Object, paths: &[&[&str]]) -> &'a str {
     paths.iter().map(|path| str_at(object, path)).find(|text| !text.is_empty()).unwrap_or("")
 }
 
-pub(super) fn event(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn event(object: &Object) -> Vec<Shown> {
     let about = |key: &str| first(object, &[&["involvedObject", key], &["regarding", key]]);
-    let first_seen =
-        human::since(first(object, &[&["firstTimestamp"], &["deprecatedFirstTimestamp"], &["eventTime"]]), now);
+    let first_seen = Shown::since(first(object, &[&["firstTimestamp"], &["deprecatedFirstTimestamp"], &["eventTime"]]));
     let last = first(object, &[&["lastTimestamp"], &["deprecatedLastTimestamp"]]);
     let count = number(object, &["count"]).max(number(object, &["deprecatedCount"]));
     let (last_seen, count) = match map(object, &["series"]) {
-        Some(series) => (human::since(str_at(series, &["lastObservedTime"]), now), number(series, &["count"])),
+        Some(series) => (Shown::since(str_at(series, &["lastObservedTime"])), number(series, &["count"])),
         None if last.is_empty() => (first_seen.clone(), count.max(1)),
-        None => (human::since(last, now), count.max(1)),
+        None => (Shown::since(last), count.max(1)),
     };
     let kind = about("kind").to_lowercase();
     let target = if about("name").is_empty() { kind } else { format!("{kind}/{}", about("name")) };
@@ -105,31 +104,31 @@ pub(super) fn event(object: &Object, now: i64) -> Vec<Value> {
     let instance = first(object, &[&["source", "host"], &["deprecatedSource", "host"], &["reportingInstance"]]);
     let source = if instance.is_empty() { component.to_owned() } else { format!("{component}, {instance}") };
     vec![
-        Value::from(last_seen),
+        last_seen,
         text(object, &["type"]),
         text(object, &["reason"]),
-        Value::from(target),
-        Value::from(about("fieldPath")),
-        Value::from(source),
-        Value::from(first(object, &[&["message"], &["note"]]).trim()),
-        Value::from(first_seen),
-        Value::from(count),
-        Value::from(meta_str(object, "name")),
+        Shown::from(target),
+        Shown::from(about("fieldPath")),
+        Shown::from(source),
+        Shown::from(first(object, &[&["message"], &["note"]]).trim()),
+        first_seen,
+        Shown::from(count),
+        Shown::from(meta_str(object, "name")),
     ]
 }
 
-pub(super) fn lease(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), text(object, &["spec", "holderIdentity"]), age(object, now)]
+pub(super) fn lease(object: &Object) -> Vec<Shown> {
+    vec![named(object), text(object, &["spec", "holderIdentity"]), age(object)]
 }
 
-pub(super) fn lease_candidate(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn lease_candidate(object: &Object) -> Vec<Shown> {
     let mut cells = vec![named(object)];
     cells.extend(["leaseName", "binaryVersion", "emulationVersion"].map(|key| text(object, &["spec", key])));
-    cells.push(age(object, now));
+    cells.push(age(object));
     cells
 }
 
-pub(super) fn component_status(object: &Object, _now: i64) -> Vec<Value> {
+pub(super) fn component_status(object: &Object) -> Vec<Shown> {
     let mut conditions = objects(object, &["conditions"]);
     let healthy = conditions.find(|condition| str_at(condition, &["type"]) == "Healthy");
     let status = match healthy.map(|condition| str_at(condition, &["status"])) {
@@ -137,11 +136,11 @@ pub(super) fn component_status(object: &Object, _now: i64) -> Vec<Value> {
         Some(_) => "Unhealthy",
         None => "Unknown",
     };
-    let said = |key: &str| Value::from(healthy.map_or("", |condition| str_at(condition, &[key])));
-    vec![named(object), Value::from(status), said("message"), said("error")]
+    let said = |key: &str| Shown::from(healthy.map_or("", |condition| str_at(condition, &[key])));
+    vec![named(object), Shown::from(status), said("message"), said("error")]
 }
 
-pub(super) fn resource_quota(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn resource_quota(object: &Object) -> Vec<Shown> {
     let (mut requests, mut limits) = (Vec::new(), Vec::new());
     let mut hard: Vec<_> = map(object, &["status", "hard"]).into_iter().flatten().collect();
     hard.sort_by(|a, b| a.0.cmp(b.0));
@@ -150,24 +149,24 @@ pub(super) fn resource_quota(object: &Object, now: i64) -> Vec<Value> {
         let shown = format!("{resource}: {used}/{}", plain(Some(hard)).unwrap_or_default());
         if resource.starts_with("limits.") { limits.push(shown) } else { requests.push(shown) }
     }
-    vec![named(object), Value::from(requests.join(", ")), Value::from(limits.join(", ")), age(object, now)]
+    vec![named(object), Shown::from(requests.join(", ")), Shown::from(limits.join(", ")), age(object)]
 }
 
-pub(super) fn priority_class(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn priority_class(object: &Object) -> Vec<Shown> {
     vec![
         named(object),
-        Value::from(number(object, &["value"])),
-        Value::from(boolean(object, &["globalDefault"])),
-        age(object, now),
+        Shown::from(number(object, &["value"])),
+        Shown::from(boolean(object, &["globalDefault"])),
+        age(object),
         text(object, &["preemptionPolicy"]),
     ]
 }
 
-pub(super) fn runtime_class(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), text(object, &["handler"]), age(object, now)]
+pub(super) fn runtime_class(object: &Object) -> Vec<Shown> {
+    vec![named(object), text(object, &["handler"]), age(object)]
 }
 
-pub(super) fn pod_group(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn pod_group(object: &Object) -> Vec<Shown> {
     let is_gang = map(object, &["spec", "schedulingPolicy", "gang"]).is_some();
     let status = match (condition(object, "DisruptionTarget"), condition(object, "PodGroupScheduled")) {
         (Some(disrupted), _) => str_at(disrupted, &["reason"]),
@@ -177,9 +176,9 @@ pub(super) fn pod_group(object: &Object, now: i64) -> Vec<Value> {
     };
     vec![
         named(object),
-        Value::from(if is_gang { "Gang" } else { "Basic" }),
+        Shown::from(if is_gang { "Gang" } else { "Basic" }),
         text_or(object, &["spec", "podGroupTemplateRef", "workload", "workloadName"], NONE),
-        Value::from(status),
-        age(object, now),
+        Shown::from(status),
+        age(object),
     ]
 }

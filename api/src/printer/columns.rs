@@ -1,22 +1,41 @@
-//! Columns from `data/columns.txt`: a kind's line at the margin (`Kind.group`), its columns below, with one space, as
-//! name, type, format, priority and description, separated by tabs.
+//! Columns from `data/columns.txt`: descriptions that many share, then for each kind its line at the margin
+//! (`Kind.group`), its columns below, with one space, as name, type, format, priority and description, by tabs.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use crate::schema::Text;
 use crate::table::{Cell, Column};
 
 static TEXT: &str = include_str!("../../data/columns.txt");
 
-/// `metadata.name` and `metadata.creationTimestamp` are described alike in every kind.
-const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-
-fn description(text: &'static str) -> Text {
-    match text {
-        "$name" => Text::Borrowed(NAME),
-        "$created" => Text::Borrowed(CREATED),
-        text if text.contains('\\') => Text::Owned(text.replace("\\n", "\n").replace("\\\\", "\\")),
-        text => Text::Borrowed(text),
+/// The lines of each kind's columns, by group and kind.
+static KINDS: LazyLock<HashMap<(&'static str, &'static str), &'static str>> = LazyLock::new(|| {
+    let mut kinds = HashMap::new();
+    let mut rest = TEXT;
+    while let Some((kind, after)) = rest.split_once('\n') {
+        let end = after.lines().take_while(|line| line.starts_with(' ')).map(|line| line.len() + 1).sum::<usize>();
+        let (columns, others) = after.split_at(end.min(after.len()));
+        let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+        kinds.insert((group, kind), columns);
+        rest = others;
     }
+    kinds
+});
+
+/// A description. `$name` and `$created`, which most kinds share, stand in the first lines.
+fn description(text: &'static str) -> Text {
+    let text = match text.strip_prefix('$') {
+        Some(shared) => {
+            TEXT.lines().filter_map(|line| line.strip_prefix('$')?.strip_prefix(shared)).next().unwrap_or("")
+        }
+        None => text,
+    };
+    let text = text.trim_start_matches('\t');
+    if text.contains('\\') {
+        return Text::Owned(text.replace("\\n", "\n").replace("\\\\", "\\"));
+    }
+    Text::Borrowed(text)
 }
 
 fn column(line: &'static str) -> Column {
@@ -34,24 +53,22 @@ fn column(line: &'static str) -> Column {
 
 /// The columns of a built-in kind; `None` when it has none of its own.
 pub fn of_kind(group: &str, kind: &str) -> Option<Vec<Column>> {
-    let is_kind = |line: &&str| match line.split_once('.') {
-        Some((of, in_group)) => of == kind && in_group == group,
-        None => *line == kind && group.is_empty(),
-    };
-    let mut lines = TEXT.lines();
-    lines.find(is_kind)?;
-    Some(lines.take_while(|line| line.starts_with(' ')).map(column).collect())
+    let lines = KINDS.get(&(group, kind))?;
+    Some(lines.lines().map(column).collect())
 }
 
 /// The columns of a kind without own ones: name and creation time.
 pub fn simple() -> Vec<Column> {
-    let column = |name, ty, format, description, cell| Column {
+    let column = |name, ty, format, text, cell| Column {
         name: Text::Borrowed(name),
         ty: Text::Borrowed(ty),
         format: Text::Borrowed(format),
-        description: Text::Borrowed(description),
+        description: description(text),
         priority: 0,
         cell,
     };
-    vec![column("Name", "string", "name", NAME, Cell::Name), column("Created At", "date", "", CREATED, Cell::CreatedAt)]
+    vec![
+        column("Name", "string", "name", "$name", Cell::Name),
+        column("Created At", "date", "", "$created", Cell::CreatedAt),
+    ]
 }

@@ -1,8 +1,7 @@
 //! Access, certificates, admission, flow control, devices and storage versions.
 
-use serde_json::Value;
-
 use super::human;
+use super::shown::Shown;
 use super::view::{
     NONE, UNSET, age, condition, first_of, is_true, joined, labels, list, map, named, number, number_if_set, objects,
     size, text, text_or,
@@ -10,28 +9,21 @@ use super::view::{
 use crate::Object;
 use crate::object::{is_terminating, str_at};
 
-pub(super) fn role_binding(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn role_binding(object: &Object) -> Vec<Shown> {
     let role = format!("{}/{}", str_at(object, &["roleRef", "kind"]), str_at(object, &["roleRef", "name"]));
     let subjects = |kind: &str| {
         let of_kind = objects(object, &["subjects"]).filter(|subject| str_at(subject, &["kind"]) == kind);
         of_kind.collect::<Vec<_>>()
     };
-    let names = |kind: &str| Value::from(joined(subjects(kind).into_iter().map(|s| str_at(s, &["name"])), ", "));
+    let names = |kind: &str| Shown::from(joined(subjects(kind).into_iter().map(|s| str_at(s, &["name"])), ", "));
     let accounts: Vec<_> = subjects("ServiceAccount")
         .into_iter()
         .map(|s| format!("{}/{}", str_at(s, &["namespace"]), str_at(s, &["name"])))
         .collect();
-    vec![
-        named(object),
-        Value::from(role),
-        age(object, now),
-        names("User"),
-        names("Group"),
-        Value::from(accounts.join(", ")),
-    ]
+    vec![named(object), Shown::from(role), age(object), names("User"), names("Group"), Shown::from(accounts.join(", "))]
 }
 
-pub(super) fn certificate_signing_request(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn certificate_signing_request(object: &Object) -> Vec<Shown> {
     let has = |ty: &str| condition(object, ty).is_some();
     let decision = match (has("Denied"), has("Approved")) {
         (true, _) => "Denied",
@@ -48,47 +40,47 @@ pub(super) fn certificate_signing_request(object: &Object, now: i64) -> Vec<Valu
     let duration = number_if_set(object, &["spec", "expirationSeconds"]);
     vec![
         named(object),
-        age(object, now),
+        age(object),
         text_or(object, &["spec", "signerName"], NONE),
         text(object, &["spec", "username"]),
-        Value::from(duration.map_or_else(|| NONE.to_owned(), human::duration)),
-        Value::from(status),
+        Shown::from(duration.map_or_else(|| NONE.to_owned(), human::duration)),
+        Shown::from(status),
     ]
 }
 
-pub(super) fn cluster_trust_bundle(object: &Object, _now: i64) -> Vec<Value> {
+pub(super) fn cluster_trust_bundle(object: &Object) -> Vec<Shown> {
     vec![named(object), text_or(object, &["spec", "signerName"], NONE)]
 }
 
-pub(super) fn pod_certificate_request(object: &Object, _now: i64) -> Vec<Value> {
+pub(super) fn pod_certificate_request(object: &Object) -> Vec<Shown> {
     let conditions = objects(object, &["status", "conditions"]).map(|condition| str_at(condition, &["type"]));
     let state = conditions.filter(|ty| matches!(*ty, "Issued" | "Denied" | "Failed")).last().unwrap_or("Pending");
     let mut cells = vec![named(object)];
     let fields = ["podName", "serviceAccountName", "nodeName", "signerName"];
     cells.extend(fields.map(|key| text(object, &["spec", key])));
-    cells.push(Value::from(state));
-    cells.push(Value::from(labels(map(object, &["spec", "unverifiedUserAnnotations"]))));
+    cells.push(Shown::from(state));
+    cells.push(Shown::from(labels(map(object, &["spec", "unverifiedUserAnnotations"]))));
     cells
 }
 
-pub(super) fn webhook_configuration(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), size(object, &["webhooks"]), age(object, now)]
+pub(super) fn webhook_configuration(object: &Object) -> Vec<Shown> {
+    vec![named(object), size(object, &["webhooks"]), age(object)]
 }
 
-fn admission_policy(object: &Object, now: i64, rules: &str) -> Vec<Value> {
+fn admission_policy(object: &Object, rules: &str) -> Vec<Shown> {
     let parameters = map(object, &["spec", "paramKind"]).map_or_else(
         || UNSET.to_owned(),
         |kind| format!("{}/{}", str_at(kind, &["apiVersion"]), str_at(kind, &["kind"])),
     );
-    vec![named(object), size(object, &["spec", rules]), Value::from(parameters), age(object, now)]
+    vec![named(object), size(object, &["spec", rules]), Shown::from(parameters), age(object)]
 }
 
-pub(super) fn validating_policy(object: &Object, now: i64) -> Vec<Value> {
-    admission_policy(object, now, "validations")
+pub(super) fn validating_policy(object: &Object) -> Vec<Shown> {
+    admission_policy(object, "validations")
 }
 
-pub(super) fn mutating_policy(object: &Object, now: i64) -> Vec<Value> {
-    admission_policy(object, now, "mutations")
+pub(super) fn mutating_policy(object: &Object) -> Vec<Shown> {
+    admission_policy(object, "mutations")
 }
 
 /// A selector as Go prints the struct, which is what upstream shows here.
@@ -109,7 +101,7 @@ fn go_selector(selector: &Object) -> String {
     format!("&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:{expressions},}}", pairs.join(""))
 }
 
-pub(super) fn policy_binding(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn policy_binding(object: &Object) -> Vec<Shown> {
     let parameter = map(object, &["spec", "paramRef"]).map_or_else(
         || UNSET.to_owned(),
         |reference| match (str_at(reference, &["name"]), str_at(reference, &["namespace"])) {
@@ -118,44 +110,44 @@ pub(super) fn policy_binding(object: &Object, now: i64) -> Vec<Value> {
             (name, namespace) => format!("{namespace}/{name}"),
         },
     );
-    vec![named(object), text(object, &["spec", "policyName"]), Value::from(parameter), age(object, now)]
+    vec![named(object), text(object, &["spec", "policyName"]), Shown::from(parameter), age(object)]
 }
 
-pub(super) fn flow_schema(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn flow_schema(object: &Object) -> Vec<Shown> {
     let dangling = condition(object, "Dangling").map_or("?", |condition| str_at(condition, &["status"]));
     vec![
         named(object),
         text(object, &["spec", "priorityLevelConfiguration", "name"]),
-        Value::from(number(object, &["spec", "matchingPrecedence"])),
+        Shown::from(number(object, &["spec", "matchingPrecedence"])),
         text_or(object, &["spec", "distinguisherMethod", "type"], NONE),
-        age(object, now),
-        Value::from(dangling),
+        age(object),
+        Shown::from(dangling),
     ]
 }
 
-pub(super) fn priority_level_configuration(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn priority_level_configuration(object: &Object) -> Vec<Shown> {
     let limited = map(object, &["spec", "limited"]);
     let queuing = limited.and_then(|limited| map(limited, &["limitResponse", "queuing"]));
     let or_none =
-        |found: Option<&Object>, key: &str| found.map_or(Value::from(NONE), |o| Value::from(number(o, &[key])));
+        |found: Option<&Object>, key: &str| found.map_or(Shown::from(NONE), |o| Shown::from(number(o, &[key])));
     let mut cells = vec![named(object), text(object, &["spec", "type"]), or_none(limited, "nominalConcurrencyShares")];
     cells.extend(["queues", "handSize", "queueLengthLimit"].map(|key| or_none(queuing, key)));
-    cells.push(age(object, now));
+    cells.push(age(object));
     cells
 }
 
-pub(super) fn storage_version(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn storage_version(object: &Object) -> Vec<Shown> {
     let version = |v: &Object| format!("{}={}", str_at(v, &["apiServerID"]), str_at(v, &["encodingVersion"]));
     let versions: Vec<_> = objects(object, &["status", "storageVersions"]).map(version).collect();
     vec![
         named(object),
         text_or(object, &["status", "commonEncodingVersion"], UNSET),
-        Value::from(first_of(&versions, 3, UNSET)),
-        age(object, now),
+        Shown::from(first_of(&versions, 3, UNSET)),
+        age(object),
     ]
 }
 
-pub(super) fn storage_version_migration(object: &Object, _now: i64) -> Vec<Value> {
+pub(super) fn storage_version_migration(object: &Object) -> Vec<Shown> {
     let part = |key: &str| str_at(object, &["spec", "resource", key]);
     let dot = if part("group").is_empty() { "" } else { "." };
     let running = objects(object, &["status", "conditions"])
@@ -163,10 +155,10 @@ pub(super) fn storage_version_migration(object: &Object, _now: i64) -> Vec<Value
         .map(|condition| str_at(condition, &["type"]))
         .filter(|ty| matches!(*ty, "Running" | "Failed" | "Succeeded"));
     let resource = format!("{}{dot}{}", part("resource"), part("group"));
-    vec![named(object), Value::from(resource), Value::from(running.last().unwrap_or("Unknown"))]
+    vec![named(object), Shown::from(resource), Shown::from(running.last().unwrap_or("Unknown"))]
 }
 
-pub(super) fn resource_claim(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn resource_claim(object: &Object) -> Vec<Shown> {
     let mut states = Vec::new();
     if is_terminating(object) {
         states.push("deleted");
@@ -179,29 +171,29 @@ pub(super) fn resource_claim(object: &Object, now: i64) -> Vec<Value> {
     } else if states.is_empty() {
         states.push("pending");
     }
-    vec![named(object), Value::from(states.join(",")), age(object, now)]
+    vec![named(object), Shown::from(states.join(",")), age(object)]
 }
 
-pub(super) fn resource_slice(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn resource_slice(object: &Object) -> Vec<Shown> {
     vec![
         named(object),
         text(object, &["spec", "nodeName"]),
         text(object, &["spec", "driver"]),
         text(object, &["spec", "pool", "name"]),
-        age(object, now),
+        age(object),
     ]
 }
 
-pub(super) fn device_taint_rule(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn device_taint_rule(object: &Object) -> Vec<Shown> {
     let added = str_at(object, &["spec", "taint", "timeAdded"]);
     let mut cells = vec![named(object)];
     cells.extend(["key", "value", "effect"].map(|key| text(object, &["spec", "taint", key])));
-    cells.push(Value::from(if added.is_empty() { String::new() } else { human::since(added, now) }));
-    cells.push(age(object, now));
+    cells.push(if added.is_empty() { Shown::from("") } else { Shown::since(added) });
+    cells.push(age(object));
     cells
 }
 
-pub(super) fn resource_pool_status_request(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn resource_pool_status_request(object: &Object) -> Vec<Shown> {
     let (is_complete, is_failed) = (is_true(object, "Complete"), is_true(object, "Failed"));
     let pools = list(object, &["status", "pools"]).len();
     let count = number(object, &["status", "poolCount"]);
@@ -215,16 +207,16 @@ pub(super) fn resource_pool_status_request(object: &Object, now: i64) -> Vec<Val
     };
     let has_counts = map(object, &["status"]).is_some_and(|status| !status.is_empty()) && (is_complete || !is_failed);
     let sum = |key: &str| objects(object, &["status", "pools"]).map(|pool| number(pool, &[key])).sum::<i64>();
-    let shown = |value: i64| Value::from(if has_counts { value.to_string() } else { "-".to_owned() });
+    let shown = |value: i64| Shown::from(if has_counts { value.to_string() } else { "-".to_owned() });
     let errors = objects(object, &["status", "pools"]).filter(|pool| pool.contains_key("validationError")).count();
     let completed = condition(object, "Complete").filter(|_| is_complete);
-    let completed = completed.map(|condition| human::since(str_at(condition, &["lastTransitionTime"]), now));
+    let completed = completed.map(|condition| Shown::since(str_at(condition, &["lastTransitionTime"])));
     let mut cells = vec![named(object), text(object, &["spec", "driver"])];
     let devices = ["totalDevices", "availableDevices", "allocatedDevices", "unavailableDevices"];
     cells.extend(devices.map(|key| shown(sum(key))));
     cells.push(shown(i64::try_from(errors).unwrap_or(i64::MAX)));
-    cells.push(Value::from(count));
-    cells.push(Value::from(status));
-    cells.push(Value::from(completed.unwrap_or_else(|| NONE.to_owned())));
+    cells.push(Shown::from(count));
+    cells.push(Shown::from(status));
+    cells.push(completed.unwrap_or_else(|| Shown::from(NONE)));
     cells
 }

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::human;
+use super::shown::Shown;
 use crate::Object;
 
 /// A text is no path.
@@ -155,10 +156,9 @@ fn one<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
 }
 
 /// The cell of a custom resource's column; null when there is nothing at the path, or something of another type.
-pub(super) fn cell(path: &str, ty: &str, object: &Object, now: i64) -> Value {
-    let Ok(path) = JsonPath::parse(path) else { return Value::Null };
-    let Some(found) = path.find(object).first().copied() else { return Value::Null };
-    match (ty, found) {
+pub(super) fn cell(path: &str, ty: &str, object: &Object) -> Shown {
+    let found = JsonPath::parse(path).ok().and_then(|path| path.find(object).first().copied());
+    let value = match (ty, found.unwrap_or(&Value::Null)) {
         ("string", Value::String(text)) => Value::from(text.as_str()),
         ("string", Value::Null) => Value::Null,
         ("string", other) => Value::from(other.to_string()),
@@ -168,10 +168,13 @@ pub(super) fn cell(path: &str, ty: &str, object: &Object, now: i64) -> Value {
         },
         ("number", Value::Number(number)) => Value::Number(number.clone()),
         ("boolean", Value::Bool(value)) => Value::Bool(*value),
-        ("date", Value::String(time)) if human::seconds(time).is_none() => Value::from("<invalid>"),
-        ("date", Value::String(time)) => Value::from(human::since(time, now)),
+        ("date", Value::String(time)) => match human::seconds(time) {
+            Some(at) => return Shown::age(at),
+            None => Value::from("<invalid>"),
+        },
         _ => Value::Null,
-    }
+    };
+    Shown::Value(value)
 }
 
 #[cfg(test)]
@@ -210,7 +213,7 @@ mod tests {
             (".spec.list[0]", "date", json!("<invalid>")),
             ("..", "string", json!(null)),
         ] {
-            assert_eq!(cell(path, ty, &object, now), expected, "{path} as {ty}");
+            assert_eq!(*cell(path, ty, &object).at(now), expected, "{path} as {ty}");
         }
     }
 }

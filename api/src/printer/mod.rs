@@ -8,6 +8,7 @@ mod human;
 mod json_path;
 mod network;
 mod pod;
+mod shown;
 mod storage;
 mod view;
 mod workloads;
@@ -17,25 +18,36 @@ use serde_json::Value;
 pub use columns::{of_kind as columns_of_kind, simple as default_columns};
 pub use human::{duration, since};
 pub use json_path::{JsonPath, PathError};
+pub use shown::{Row, Shown};
 
 use crate::Object;
 use crate::object::meta_str;
 use crate::table::{Cell, Column, Resource};
 
-/// Computes the cells of an object, in the columns' order. `now` is Unix seconds, for ages.
-pub type Printer = fn(&Object, now: i64) -> Vec<Value>;
+/// Computes the cells of an object, in the columns' order.
+pub type Printer = fn(&Object) -> Vec<Shown>;
 
 /// The columns of a resource's Table.
 pub fn columns(resource: &Resource) -> &[Column] {
     &resource.columns
 }
 
-/// The cells of an object, in the columns' order. `now` is Unix seconds, for ages.
-pub fn cells(resource: &Resource, object: &Object, now: i64) -> Vec<Value> {
+/// What the cells of an object show, in the columns' order.
+pub fn shown(resource: &Resource, object: &Object) -> Vec<Shown> {
     match resource.hooks.cells {
-        Some(printer) => printer(object, now),
-        None => resource.columns.iter().map(|column| cell(column, object, now)).collect(),
+        Some(printer) => printer(object),
+        None => resource.columns.iter().map(|column| cell(column, object)).collect(),
     }
+}
+
+/// The cells of an object, in the columns' order, at a time in Unix seconds.
+pub fn cells(resource: &Resource, object: &Object, now: i64) -> Vec<Value> {
+    shown(resource, object).iter().map(|shown| shown.at(now).into_owned()).collect()
+}
+
+/// The cells of an object, ready to be written any number of times.
+pub fn row(resource: &Resource, object: &Object) -> Row {
+    Row::new(&shown(resource, object))
 }
 
 /// `conditions` of an object's row: `Completed` for Pods that are over.
@@ -44,12 +56,12 @@ pub fn row_conditions(resource: &Resource, object: &Object) -> Vec<Value> {
 }
 
 /// A cell that is computed from the column alone: name, creation time, or a path of a custom resource.
-fn cell(column: &Column, object: &Object, now: i64) -> Value {
+fn cell(column: &Column, object: &Object) -> Shown {
     match &column.cell {
-        Cell::Name => Value::from(meta_str(object, "name")),
-        Cell::CreatedAt => Value::from(meta_str(object, "creationTimestamp")),
-        Cell::Path(path) => json_path::cell(path, &column.ty, object, now),
-        Cell::Computed => Value::Null,
+        Cell::Name => Shown::from(meta_str(object, "name")),
+        Cell::CreatedAt => Shown::from(meta_str(object, "creationTimestamp")),
+        Cell::Path(path) => json_path::cell(path, &column.ty, object),
+        Cell::Computed => Shown::Value(Value::Null),
     }
 }
 

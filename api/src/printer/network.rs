@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
+use super::shown::Shown;
 use super::view::{
     NONE, UNKNOWN, UNSET, age, first_of, joined, labels, list, map, named, number, objects, plain, selector, text,
     text_or, texts,
@@ -48,15 +47,15 @@ fn service_ports(service: &Object) -> String {
     if ports.is_empty() { NONE.to_owned() } else { ports.join(",") }
 }
 
-pub(super) fn service(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn service(object: &Object) -> Vec<Shown> {
     vec![
         named(object),
         text(object, &["spec", "type"]),
-        Value::from(texts(object, &["spec", "clusterIPs"]).next().unwrap_or(NONE)),
-        Value::from(external_address(object)),
-        Value::from(service_ports(object)),
-        age(object, now),
-        Value::from(labels(map(object, &["spec", "selector"]))),
+        Shown::from(texts(object, &["spec", "clusterIPs"]).next().unwrap_or(NONE)),
+        Shown::from(external_address(object)),
+        Shown::from(service_ports(object)),
+        age(object),
+        Shown::from(labels(map(object, &["spec", "selector"]))),
     ]
 }
 
@@ -65,7 +64,7 @@ fn host_port(address: &str, port: i64) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
-pub(super) fn endpoints(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn endpoints(object: &Object) -> Vec<Shown> {
     let mut shown = Vec::new();
     for subset in objects(object, &["subsets"]) {
         let addresses: Vec<_> = objects(subset, &["addresses"]).map(|address| str_at(address, &["ip"])).collect();
@@ -78,10 +77,10 @@ pub(super) fn endpoints(object: &Object, now: i64) -> Vec<Value> {
     }
     let has_subsets = !list(object, &["subsets"]).is_empty();
     let shown = first_of(&shown, 3, if has_subsets { "" } else { NONE });
-    vec![named(object), Value::from(shown), age(object, now)]
+    vec![named(object), Shown::from(shown), age(object)]
 }
 
-pub(super) fn endpoint_slice(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn endpoint_slice(object: &Object) -> Vec<Shown> {
     let port = |port: &Object| {
         let number = plain(port.get("port"));
         number.or_else(|| plain(port.get("name"))).unwrap_or_else(|| "*".to_owned())
@@ -92,9 +91,9 @@ pub(super) fn endpoint_slice(object: &Object, now: i64) -> Vec<Value> {
     vec![
         named(object),
         text(object, &["addressType"]),
-        Value::from(first_of(&ports, 3, UNSET)),
-        Value::from(first_of(&addresses, 3, UNSET)),
-        age(object, now),
+        Shown::from(first_of(&ports, 3, UNSET)),
+        Shown::from(first_of(&addresses, 3, UNSET)),
+        age(object),
     ]
 }
 
@@ -111,19 +110,19 @@ fn hosts(ingress: &Object) -> String {
     }
 }
 
-pub(super) fn ingress(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn ingress(object: &Object) -> Vec<Shown> {
     let is_secure = !list(object, &["spec", "tls"]).is_empty();
     vec![
         named(object),
         text_or(object, &["spec", "ingressClassName"], NONE),
-        Value::from(hosts(object)),
-        Value::from(balancer_addresses(object).join(",")),
-        Value::from(if is_secure { "80, 443" } else { "80" }),
-        age(object, now),
+        Shown::from(hosts(object)),
+        Shown::from(balancer_addresses(object).join(",")),
+        Shown::from(if is_secure { "80, 443" } else { "80" }),
+        age(object),
     ]
 }
 
-pub(super) fn ingress_class(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn ingress_class(object: &Object) -> Vec<Shown> {
     let annotation = "ingressclass.kubernetes.io/is-default-class";
     let is_default = str_at(object, &["metadata", "annotations", annotation]) == "true";
     let parameters = map(object, &["spec", "parameters"]).map_or_else(
@@ -135,23 +134,23 @@ pub(super) fn ingress_class(object: &Object, now: i64) -> Vec<Value> {
         },
     );
     vec![
-        Value::from(super::storage::with_default(meta_str(object, "name"), is_default)),
+        Shown::from(super::storage::with_default(meta_str(object, "name"), is_default)),
         text(object, &["spec", "controller"]),
-        Value::from(parameters),
-        age(object, now),
+        Shown::from(parameters),
+        age(object),
     ]
 }
 
-pub(super) fn network_policy(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), selector(object, &["spec", "podSelector"]), age(object, now)]
+pub(super) fn network_policy(object: &Object) -> Vec<Shown> {
+    vec![named(object), selector(object, &["spec", "podSelector"]), age(object)]
 }
 
-pub(super) fn service_cidr(object: &Object, now: i64) -> Vec<Value> {
-    vec![named(object), Value::from(joined(texts(object, &["spec", "cidrs"]), ",")), age(object, now)]
+pub(super) fn service_cidr(object: &Object) -> Vec<Shown> {
+    vec![named(object), Shown::from(joined(texts(object, &["spec", "cidrs"]), ",")), age(object)]
 }
 
 /// Upstream gives an age that no column shows; so it must be here.
-pub(super) fn ip_address(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn ip_address(object: &Object) -> Vec<Shown> {
     let parent = map(object, &["spec", "parentRef"]).map_or_else(
         || NONE.to_owned(),
         |parent| {
@@ -162,10 +161,10 @@ pub(super) fn ip_address(object: &Object, now: i64) -> Vec<Value> {
             format!("{resource}{slash}{}/{}", part("namespace"), part("name"))
         },
     );
-    vec![named(object), Value::from(parent), age(object, now)]
+    vec![named(object), Shown::from(parent), age(object)]
 }
 
-pub(super) fn api_service(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn api_service(object: &Object) -> Vec<Shown> {
     let service = map(object, &["spec", "service"]).map_or_else(
         || "Local".to_owned(),
         |service| format!("{}/{}", str_at(service, &["namespace"]), str_at(service, &["name"])),
@@ -177,5 +176,5 @@ pub(super) fn api_service(object: &Object, now: i64) -> Vec<Value> {
             status => format!("{status} ({})", str_at(condition, &["reason"])),
         },
     );
-    vec![named(object), Value::from(service), Value::from(available), age(object, now)]
+    vec![named(object), Shown::from(service), Shown::from(available), age(object)]
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::human;
+use super::shown::Shown;
 use super::view::{NONE, age, is_true, list, map, named, number, objects, text_or};
 use crate::Object;
 use crate::object::{is_terminating, meta_str, str_at};
@@ -22,11 +23,11 @@ impl Restarts {
         self.last = self.last.max(human::seconds(finished).unwrap_or(0));
     }
 
-    fn shown(&self, now: i64) -> String {
+    fn shown(&self) -> Shown {
         if self.count == 0 || self.last == 0 {
-            return self.count.to_string();
+            return Shown::from(self.count.to_string());
         }
-        format!("{} ({} ago)", self.count, human::duration(now - self.last))
+        Shown::Age { before: format!("{} (", self.count), at: self.last, after: " ago)" }
     }
 }
 
@@ -155,21 +156,21 @@ fn readiness_gates(pod: &Object) -> String {
     format!("{open}/{total}")
 }
 
-pub(super) fn cells(pod: &Object, now: i64) -> Vec<Value> {
+pub(super) fn cells(pod: &Object) -> Vec<Shown> {
     let progress = progress(pod);
     let sidecars = objects(pod, &["spec", "initContainers"]).filter(|c| str_at(c, &["restartPolicy"]) == "Always");
     let total = list(pod, &["spec", "containers"]).len() + sidecars.count();
     let first_ip = objects(pod, &["status", "podIPs"]).next().map_or("", |ip| str_at(ip, &["ip"]));
     vec![
         named(pod),
-        Value::from(format!("{}/{total}", progress.ready)),
-        Value::from(progress.reason),
-        Value::from(progress.restarts.shown(now)),
-        age(pod, now),
-        Value::from(if first_ip.is_empty() { NONE } else { first_ip }),
+        Shown::from(format!("{}/{total}", progress.ready)),
+        Shown::from(progress.reason),
+        progress.restarts.shown(),
+        age(pod),
+        Shown::from(if first_ip.is_empty() { NONE } else { first_ip }),
         text_or(pod, &["spec", "nodeName"], NONE),
         text_or(pod, &["status", "nominatedNodeName"], NONE),
-        Value::from(readiness_gates(pod)),
+        Shown::from(readiness_gates(pod)),
     ]
 }
 
@@ -184,8 +185,8 @@ pub(super) fn row_conditions(pod: &Object) -> Vec<Value> {
     vec![json!({"type": "Completed", "status": "True", "reason": phase, "message": message})]
 }
 
-pub(super) fn template_cells(template: &Object, _now: i64) -> Vec<Value> {
+pub(super) fn template_cells(template: &Object) -> Vec<Shown> {
     let [names, images] = super::view::containers(template, &["template", "spec", "containers"]);
     let labels = super::view::labels(map(template, &["template", "metadata", "labels"]));
-    vec![Value::from(meta_str(template, "name")), names, images, Value::from(labels)]
+    vec![Shown::from(meta_str(template, "name")), names, images, Shown::from(labels)]
 }

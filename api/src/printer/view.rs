@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::human;
+use super::shown::Shown;
 use crate::Object;
 use crate::object::{at, meta_str, name, str_at};
 
@@ -13,14 +13,14 @@ pub(super) const NONE: &str = "<none>";
 pub(super) const UNSET: &str = "<unset>";
 pub(super) const UNKNOWN: &str = "<unknown>";
 
-pub(super) fn text(object: &Object, path: &[&str]) -> Value {
-    Value::from(str_at(object, path))
+pub(super) fn text(object: &Object, path: &[&str]) -> Shown {
+    Shown::from(str_at(object, path))
 }
 
 /// A text, or what stands for it when it is empty.
-pub(super) fn text_or(object: &Object, path: &[&str], otherwise: &str) -> Value {
+pub(super) fn text_or(object: &Object, path: &[&str], otherwise: &str) -> Shown {
     let found = str_at(object, path);
-    Value::from(if found.is_empty() { otherwise } else { found })
+    Shown::from(if found.is_empty() { otherwise } else { found })
 }
 
 pub(super) fn number(object: &Object, path: &[&str]) -> i64 {
@@ -53,11 +53,11 @@ pub(super) fn map<'a>(object: &'a Object, path: &[&str]) -> Option<&'a Map<Strin
     at(object, path).and_then(Value::as_object)
 }
 
-pub(super) fn size(object: &Object, path: &[&str]) -> Value {
+pub(super) fn size(object: &Object, path: &[&str]) -> Shown {
     match at(object, path) {
-        Some(Value::Array(items)) => Value::from(items.len()),
-        Some(Value::Object(entries)) => Value::from(entries.len()),
-        _ => Value::from(0),
+        Some(Value::Array(items)) => Shown::from(items.len()),
+        Some(Value::Object(entries)) => Shown::from(entries.len()),
+        _ => Shown::from(0),
     }
 }
 
@@ -74,12 +74,12 @@ pub(super) fn joined<'a>(parts: impl Iterator<Item = &'a str>, separator: &str) 
     parts.collect::<Vec<_>>().join(separator)
 }
 
-pub(super) fn named(object: &Object) -> Value {
-    Value::from(name(object))
+pub(super) fn named(object: &Object) -> Shown {
+    Shown::from(name(object))
 }
 
-pub(super) fn age(object: &Object, now: i64) -> Value {
-    Value::from(human::since(meta_str(object, "creationTimestamp"), now))
+pub(super) fn age(object: &Object) -> Shown {
+    Shown::since(meta_str(object, "creationTimestamp"))
 }
 
 /// The condition of a type.
@@ -92,8 +92,8 @@ pub(super) fn is_true(object: &Object, ty: &str) -> bool {
 }
 
 /// Names and images of a list of containers.
-pub(super) fn containers(object: &Object, path: &[&str]) -> [Value; 2] {
-    ["name", "image"].map(|key| Value::from(joined(objects(object, path).map(|c| str_at(c, &[key])), ",")))
+pub(super) fn containers(object: &Object, path: &[&str]) -> [Shown; 2] {
+    ["name", "image"].map(|key| Shown::from(joined(objects(object, path).map(|c| str_at(c, &[key])), ",")))
 }
 
 /// Labels as `a=b,c=d`, sorted; `<none>` when there are none.
@@ -128,16 +128,16 @@ fn requirements(selector: &Object) -> String {
 }
 
 /// A label selector; `<none>` when it is missing or selects everything.
-pub(super) fn selector(object: &Object, path: &[&str]) -> Value {
+pub(super) fn selector(object: &Object, path: &[&str]) -> Shown {
     match map(object, path).map(requirements) {
-        Some(shown) if !shown.is_empty() => Value::from(shown),
-        _ => Value::from(NONE),
+        Some(shown) if !shown.is_empty() => Shown::from(shown),
+        _ => Shown::from(NONE),
     }
 }
 
 /// A label selector, empty when it selects everything (Deployments show it so).
-pub(super) fn selector_or_empty(object: &Object, path: &[&str]) -> Value {
-    Value::from(map(object, path).map(requirements).unwrap_or_default())
+pub(super) fn selector_or_empty(object: &Object, path: &[&str]) -> Shown {
+    Shown::from(map(object, path).map(requirements).unwrap_or_default())
 }
 
 /// The first of many, and how many more there are.

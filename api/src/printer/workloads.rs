@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::human;
+use super::shown::Shown;
 use super::view::{
     NONE, UNKNOWN, UNSET, age, containers, is_true, labels, list, map, named, number, number_if_set, objects, plain,
     selector, selector_or_empty, size, text, text_or,
@@ -12,50 +13,50 @@ use crate::object::{at, is_terminating, meta_str, str_at};
 
 const TEMPLATE: [&str; 4] = ["spec", "template", "spec", "containers"];
 
-fn counts(object: &Object, paths: &[&[&str]]) -> Vec<Value> {
-    paths.iter().map(|path| Value::from(number(object, path))).collect()
+fn counts(object: &Object, paths: &[&[&str]]) -> Vec<Shown> {
+    paths.iter().map(|path| Shown::from(number(object, path))).collect()
 }
 
-pub(super) fn deployment(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn deployment(object: &Object) -> Vec<Shown> {
     let [names, images] = containers(object, &TEMPLATE);
     let (ready, desired) = (number(object, &["status", "readyReplicas"]), number(object, &["spec", "replicas"]));
     vec![
         named(object),
-        Value::from(format!("{ready}/{desired}")),
-        Value::from(number(object, &["status", "updatedReplicas"])),
-        Value::from(number(object, &["status", "availableReplicas"])),
-        age(object, now),
+        Shown::from(format!("{ready}/{desired}")),
+        Shown::from(number(object, &["status", "updatedReplicas"])),
+        Shown::from(number(object, &["status", "availableReplicas"])),
+        age(object),
         names,
         images,
         selector_or_empty(object, &["spec", "selector"]),
     ]
 }
 
-fn replicas(object: &Object, now: i64, selector: Value) -> Vec<Value> {
+fn replicas(object: &Object, selector: Shown) -> Vec<Shown> {
     let mut cells = vec![named(object)];
     cells.extend(counts(object, &[&["spec", "replicas"], &["status", "replicas"], &["status", "readyReplicas"]]));
-    cells.push(age(object, now));
+    cells.push(age(object));
     cells.extend(containers(object, &TEMPLATE));
     cells.push(selector);
     cells
 }
 
-pub(super) fn replica_set(object: &Object, now: i64) -> Vec<Value> {
-    replicas(object, now, selector(object, &["spec", "selector"]))
+pub(super) fn replica_set(object: &Object) -> Vec<Shown> {
+    replicas(object, selector(object, &["spec", "selector"]))
 }
 
-pub(super) fn replication_controller(object: &Object, now: i64) -> Vec<Value> {
-    replicas(object, now, Value::from(labels(map(object, &["spec", "selector"]))))
+pub(super) fn replication_controller(object: &Object) -> Vec<Shown> {
+    replicas(object, Shown::from(labels(map(object, &["spec", "selector"]))))
 }
 
-pub(super) fn stateful_set(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn stateful_set(object: &Object) -> Vec<Shown> {
     let (ready, desired) = (number(object, &["status", "readyReplicas"]), number(object, &["spec", "replicas"]));
-    let mut cells = vec![named(object), Value::from(format!("{ready}/{desired}")), age(object, now)];
+    let mut cells = vec![named(object), Shown::from(format!("{ready}/{desired}")), age(object)];
     cells.extend(containers(object, &TEMPLATE));
     cells
 }
 
-pub(super) fn daemon_set(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn daemon_set(object: &Object) -> Vec<Shown> {
     let mut cells = vec![named(object)];
     cells.extend(counts(
         object,
@@ -67,14 +68,14 @@ pub(super) fn daemon_set(object: &Object, now: i64) -> Vec<Value> {
             &["status", "numberAvailable"],
         ],
     ));
-    cells.push(Value::from(labels(map(object, &["spec", "template", "spec", "nodeSelector"]))));
-    cells.push(age(object, now));
+    cells.push(Shown::from(labels(map(object, &["spec", "template", "spec", "nodeSelector"]))));
+    cells.push(age(object));
     cells.extend(containers(object, &TEMPLATE));
     cells.push(selector(object, &["spec", "selector"]));
     cells
 }
 
-pub(super) fn controller_revision(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn controller_revision(object: &Object) -> Vec<Shown> {
     let mut owners = objects(object, &["metadata", "ownerReferences"]);
     let owner = owners.find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
     let controller = owner.map_or_else(
@@ -86,10 +87,10 @@ pub(super) fn controller_revision(object: &Object, now: i64) -> Vec<Value> {
             format!("{kind}{dot}{group}/{}", str_at(owner, &["name"]))
         },
     );
-    vec![named(object), Value::from(controller), Value::from(number(object, &["revision"])), age(object, now)]
+    vec![named(object), Shown::from(controller), Shown::from(number(object, &["revision"])), age(object)]
 }
 
-pub(super) fn job(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn job(object: &Object) -> Vec<Shown> {
     let succeeded = number(object, &["status", "succeeded"]);
     let parallelism = number(object, &["spec", "parallelism"]);
     let completions = match number_if_set(object, &["spec", "completions"]) {
@@ -98,7 +99,11 @@ pub(super) fn job(object: &Object, now: i64) -> Vec<Value> {
         None => format!("{succeeded}/1"),
     };
     let (start, end) = (str_at(object, &["status", "startTime"]), str_at(object, &["status", "completionTime"]));
-    let duration = human::seconds(start).map(|start| human::seconds(end).unwrap_or(now) - start);
+    let duration = match (human::seconds(start), human::seconds(end)) {
+        (None, _) => Shown::from(""),
+        (Some(start), None) => Shown::age(start),
+        (Some(start), Some(end)) => Shown::from(human::duration(end - start)),
+    };
     let states = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
     let status = if is_true(object, "Complete") {
         "Complete"
@@ -112,17 +117,17 @@ pub(super) fn job(object: &Object, now: i64) -> Vec<Value> {
     let [names, images] = containers(object, &TEMPLATE);
     vec![
         named(object),
-        Value::from(status),
-        Value::from(completions),
-        Value::from(duration.map(human::duration).unwrap_or_default()),
-        age(object, now),
+        Shown::from(status),
+        Shown::from(completions),
+        duration,
+        age(object),
         names,
         images,
         selector(object, &["spec", "selector"]),
     ]
 }
 
-pub(super) fn cron_job(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn cron_job(object: &Object) -> Vec<Shown> {
     let last = str_at(object, &["status", "lastScheduleTime"]);
     let suspend = match at(object, &["spec", "suspend"]).and_then(Value::as_bool) {
         Some(true) => "True",
@@ -135,24 +140,24 @@ pub(super) fn cron_job(object: &Object, now: i64) -> Vec<Value> {
         named(object),
         text(object, &["spec", "schedule"]),
         text_or(object, &["spec", "timeZone"], NONE),
-        Value::from(suspend),
+        Shown::from(suspend),
         size(object, &["status", "active"]),
-        Value::from(if last.is_empty() { NONE.to_owned() } else { human::since(last, now) }),
-        age(object, now),
+        if last.is_empty() { Shown::from(NONE) } else { Shown::since(last) },
+        age(object),
         names,
         images,
         selector(object, &["spec", "jobTemplate", "spec", "selector"]),
     ]
 }
 
-pub(super) fn pod_disruption_budget(object: &Object, now: i64) -> Vec<Value> {
-    let budget = |key: &str| Value::from(plain(at(object, &["spec", key])).unwrap_or_else(|| "N/A".to_owned()));
+pub(super) fn pod_disruption_budget(object: &Object) -> Vec<Shown> {
+    let budget = |key: &str| Shown::from(plain(at(object, &["spec", key])).unwrap_or_else(|| "N/A".to_owned()));
     vec![
         named(object),
         budget("minAvailable"),
         budget("maxUnavailable"),
-        Value::from(number(object, &["status", "disruptionsAllowed"])),
-        age(object, now),
+        Shown::from(number(object, &["status", "disruptionsAllowed"])),
+        age(object),
     ]
 }
 
@@ -203,23 +208,23 @@ fn metrics(object: &Object) -> String {
     }
 }
 
-pub(super) fn horizontal_pod_autoscaler(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn horizontal_pod_autoscaler(object: &Object) -> Vec<Shown> {
     let target = |key: &str| str_at(object, &["spec", "scaleTargetRef", key]);
     let minimum = number_if_set(object, &["spec", "minReplicas"]);
     vec![
-        Value::from(meta_str(object, "name")),
-        Value::from(format!("{}/{}", target("kind"), target("name"))),
-        Value::from(metrics(object)),
-        Value::from(minimum.map_or_else(|| UNSET.to_owned(), |n| n.to_string())),
-        Value::from(number(object, &["spec", "maxReplicas"])),
-        Value::from(number(object, &["status", "currentReplicas"])),
-        age(object, now),
+        Shown::from(meta_str(object, "name")),
+        Shown::from(format!("{}/{}", target("kind"), target("name"))),
+        Shown::from(metrics(object)),
+        Shown::from(minimum.map_or_else(|| UNSET.to_owned(), |n| n.to_string())),
+        Shown::from(number(object, &["spec", "maxReplicas"])),
+        Shown::from(number(object, &["status", "currentReplicas"])),
+        age(object),
     ]
 }
 
-pub(super) fn scale(object: &Object, now: i64) -> Vec<Value> {
+pub(super) fn scale(object: &Object) -> Vec<Shown> {
     let mut cells = vec![named(object)];
     cells.extend(counts(object, &[&["spec", "replicas"], &["status", "replicas"]]));
-    cells.push(age(object, now));
+    cells.push(age(object));
     cells
 }

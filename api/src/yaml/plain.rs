@@ -1,10 +1,10 @@
 //! Which plain (unquoted) scalars read as text: the rules of go-yaml v2, which `sigs.k8s.io/yaml` writes by.
 
 /// Words that read as null, booleans, floats or a merge key.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 39] = [
     "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON", "n", "N", "no", "No", "NO", "false",
     "False", "FALSE", "off", "Off", "OFF", "", "~", "null", "Null", "NULL", ".nan", ".NaN", ".NAN", ".inf", ".Inf",
-    ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", "<<",
+    ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF",
 ];
 
 fn all(text: &str, is_digit: impl Fn(u8) -> bool) -> bool {

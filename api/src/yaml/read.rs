@@ -85,6 +85,19 @@ impl<'de> Deserialize<'de> for Document {
     }
 }
 
+/// A key. JSON has only texts: a plain `on` becomes "true".
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match (Node { duplicates: &mut Vec::new() }).deserialize(from)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Array(_) | Value::Object(_) => Err(serde::de::Error::custom("a key must be a scalar")),
+            other => Ok(Self(other.to_string())),
+        }
+    }
+}
+
 /// One node of a document.
 struct Node<'d> {
     duplicates: &'d mut Vec<String>,
@@ -160,13 +173,13 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some(key) = from.next_key::<Spanned<String>>()? {
+        while let Some(key) = from.next_key::<Spanned<Key>>()? {
             let value = from.next_value_seed(Node { duplicates: self.duplicates })?;
-            if object.contains_key(&key.value) {
-                let line = key.referenced.line();
-                self.duplicates.push(format!("line {line}: key {:?} already set in map", key.value));
+            let (Key(name), line) = (key.value, key.referenced.line());
+            if object.contains_key(&name) {
+                self.duplicates.push(format!("line {line}: key {name:?} already set in map"));
             }
-            object.insert(key.value, value);
+            object.insert(name, value);
         }
         Ok(Value::Object(object))
     }

@@ -51,8 +51,8 @@ fn scalars_read_as_yaml_1_1() {
 
 #[test]
 fn keys_are_texts_and_merges_are_applied() {
-    assert_eq!(read("1: a\ntrue: b"), json!({"1": "a", "true": "b"}));
-    assert_eq!(read("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3"), json!({"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}));
+    assert_eq!(read("1: a\ny: b\n'n': c\n1.5: d"), json!({"1": "a", "true": "b", "n": "c", "1.5": "d"}));
+    assert_eq!(read("a: &a {x: 1, z: 2}\nb:\n  <<: *a\n  z: 3"), json!({"a": {"x": 1, "z": 2}, "b": {"x": 1, "z": 3}}));
 }
 
 #[test]
@@ -76,13 +76,28 @@ fn errors_name_the_line() {
 }
 
 #[test]
+fn long_lines_fold_at_spaces_and_far_characters_are_escaped() {
+    let words = "word ".repeat(30);
+    let value =
+        json!({"a": {"plain": words.trim(), "quoted": words, "double": format!("{words}\u{1}"), "far": "\u{1F600}"}});
+    let text = to_string(&value);
+    assert!(text.contains("  far: \"\\U0001F600\"\n"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 90), "{text}");
+    assert_eq!(read(&text), value);
+}
+
+#[test]
 fn writing_has_kubectls_form() {
     let value = json!({
         "kind": "Pod",
         "apiVersion": "v1",
         "metadata": {"name": "a", "labels": {"a10": "1", "a9": "yes", "b": "x: y", "c": "- x", "d": "it's", "e": ""}},
-        "spec": {"containers": [{"name": "c", "args": ["a\nb\n", "a\nb", "\ttab", " lead", "12:30:45", "0x1f", "1e3"]}], "list": [[1, 2], [{}], []]},
-        "none": null, "float": 1.5, "multi": " x\ny\n\n", "date": "2020-01-01", "unicode": "ä€😀", "hash": "a #b", "colon": "a:", "nul": "\u{0}"
+        "spec": {
+            "containers": [{"name": "c", "args": ["a\nb\n", "a\nb", "\ttab", " lead", "12:30:45", "0x1f", "1e3"]}],
+            "list": [[1, 2], [{}], []],
+        },
+        "none": null, "float": 1.5, "multi": " x\ny\n\n", "date": "2020-01-01", "unicode": "ä€", "hash": "a #b",
+        "colon": "a:", "nul": "\u{0}",
     });
     let expected = "\
 apiVersion: v1
@@ -126,7 +141,7 @@ spec:
     - 2
   - - {}
   - []
-unicode: ä€😀
+unicode: ä€
 ";
     assert_eq!(to_string(&value), expected);
     assert_eq!(read(expected), value);

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use super::plain::is_text;
 
+/// Lines are folded at the first space after this column.
+const WIDTH: usize = 80;
+
 /// Keys longer than this are written in the explicit form, `? key`.
 const SIMPLE_KEY: usize = 128;
 
@@ -89,9 +92,9 @@ fn sequence(out: &mut String, items: &[Value], depth: usize, inline: bool) {
 
 fn key_text(out: &mut String, key: &str) {
     match Traits::of(key) {
-        _ if key.is_empty() || !is_text(key) => double_quoted(out, key),
-        traits if traits.lines => double_quoted(out, key),
-        traits => plain_or_quoted(out, key, &traits),
+        _ if key.is_empty() || !is_text(key) => double_quoted(out, key, None),
+        traits if traits.lines => double_quoted(out, key, None),
+        traits => plain_or_quoted(out, key, &traits, None),
     }
 }
 
@@ -126,21 +129,50 @@ fn string(out: &mut String, text: &str, depth: usize) {
     if text.contains('\n') && traits.block_allowed {
         literal(out, text, depth);
     } else if text.contains('\n') || !is_text(text) {
-        double_quoted(out, text);
+        double_quoted(out, text, Some(depth));
     } else {
-        plain_or_quoted(out, text, &traits);
+        plain_or_quoted(out, text, &traits, Some(depth));
     }
 }
 
-fn plain_or_quoted(out: &mut String, text: &str, traits: &Traits) {
+/// Writes a text; `fold` is the indentation of further lines where it may have some.
+fn plain_or_quoted(out: &mut String, text: &str, traits: &Traits, fold: Option<usize>) {
     if traits.plain_allowed {
-        out.push_str(text);
+        folded(out, text, fold);
     } else if traits.single_allowed {
         out.push('\'');
-        out.push_str(&text.replace('\'', "''"));
+        folded(out, &text.replace('\'', "''"), fold);
         out.push('\'');
     } else {
-        double_quoted(out, text);
+        double_quoted(out, text, fold);
+    }
+}
+
+/// The column at which the next character will stand.
+fn column(out: &str) -> usize {
+    out.rsplit('\n').next().unwrap_or_default().chars().count()
+}
+
+/// Writes a text of one line, folded at single spaces.
+fn folded(out: &mut String, text: &str, fold: Option<usize>) {
+    let Some(depth) = fold.filter(|_| text.len() + column(out) > WIDTH) else {
+        out.push_str(text);
+        return;
+    };
+    let mut at = column(out);
+    let mut previous = None;
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        let is_single = c == ' ' && previous.is_some_and(|p| p != ' ') && characters.peek().is_some_and(|n| *n != ' ');
+        if is_single && at > WIDTH {
+            out.push('\n');
+            indent(out, depth);
+            at = depth;
+        } else {
+            out.push(c);
+            at += 1;
+        }
+        previous = Some(c);
     }
 }
 
@@ -162,7 +194,6 @@ fn is_blank(c: char) -> bool {
 
 fn is_printable(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
-        || c > '\u{ffff}'
 }
 
 /// A character that makes a plain scalar read as structure where it stands.
@@ -226,9 +257,22 @@ fn literal(out: &mut String, text: &str, depth: usize) {
     }
 }
 
-fn double_quoted(out: &mut String, text: &str) {
+fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
     out.push('"');
-    for c in text.chars() {
+    let mut previous = None;
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        let next = characters.peek().copied();
+        let may_fold = c == ' ' && previous.is_some_and(|p| p != ' ') && next.is_some();
+        previous = Some(c);
+        if let Some(depth) = fold.filter(|_| may_fold && column(out) > WIDTH) {
+            out.push('\n');
+            indent(out, depth);
+            if next == Some(' ') {
+                out.push('\\');
+            }
+            continue;
+        }
         let escape = match c {
             '\0' => '0',
             '\u{7}' => 'a',
@@ -250,8 +294,8 @@ fn double_quoted(out: &mut String, text: &str) {
             c => {
                 let code = u32::from(c);
                 let written = match code {
-                    ..=0xff => write!(out, "\\x{code:02X}"),
-                    ..=0xffff => write!(out, "\\u{code:04X}"),
+                    0..=0xff => write!(out, "\\x{code:02X}"),
+                    0x10..=0xffff => write!(out, "\\u{code:04X}"),
                     _ => write!(out, "\\U{code:08X}"),
                 };
                 written.unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));

@@ -64,7 +64,7 @@ impl Request<'_> {
         let Some(object) = &self.object else { return String::new() };
         match (api::object::name(object), api::object::meta_str(object, "generateName")) {
             ("", "") => "Unknown".to_owned(),
-            ("", prefix) => format!("{prefix}?"),
+            ("", prefix) => prefix.to_owned(),
             (name, _) => name.to_owned(),
         }
     }

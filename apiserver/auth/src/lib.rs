@@ -40,3 +40,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(crate) fn quoted(values: &[String]) -> String {
     format!("[{}]", values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(" "))
 }
+
+/// Five random characters as upstream appends to generated names; without vowels and look-alikes.
+pub fn random_suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let id = uuid::Uuid::new_v4();
+    // The first six bytes of a version 4 UUID are random.
+    id.as_bytes().iter().take(5).map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()])).collect()
+}

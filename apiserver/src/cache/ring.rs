@@ -19,14 +19,6 @@ pub enum Change {
 }
 
 impl Change {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Added => "ADDED",
-            Self::Modified => "MODIFIED",
-            Self::Deleted => "DELETED",
-        }
-    }
-
     /// The start of a watch event's frame.
     pub fn head(self) -> &'static [u8] {
         match self {

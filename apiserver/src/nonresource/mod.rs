@@ -2,13 +2,15 @@
 
 mod discovery;
 mod health;
+mod openapi;
 
 use std::sync::Arc;
 
 use api::Status;
 use apiserver_auth::UserInfo;
+use apiserver_auth::token::oidc;
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::http::{Response, response};
 use crate::server::Shared;
@@ -26,14 +28,34 @@ pub async fn handle(server: &Arc<Shared>, parts: &Parts, _user: &UserInfo) -> Re
     let path = parts.uri.path();
     match path.trim_end_matches('/') {
         "/version" => Ok(response::full(StatusCode::OK, "application/json", version())),
+        oidc::CONFIGURATION_PATH => {
+            let tokens = server.access.authenticator.tokens();
+            let address = server.settings.advertise.to_string();
+            let document = oidc::configuration(tokens.issuer(), &address, tokens.keys());
+            Ok(public(document.to_string(), "application/json"))
+        }
+        oidc::KEY_SET_PATH => {
+            let keys = oidc::key_set(server.access.authenticator.tokens().keys());
+            Ok(public(keys.to_string(), oidc::KEY_SET_MEDIA_TYPE))
+        }
         "/metrics" => Ok(response::full(StatusCode::OK, "text/plain; version=0.0.4", metrics(server))),
         _ => {
             if let Some(answer) = health::handle(server, path, parts.uri.query().unwrap_or("")) {
                 return Ok(answer);
             }
+            if let Some(answer) = openapi::handle(server, parts).await {
+                return answer;
+            }
             discovery::handle(server, parts).unwrap_or_else(|| Err(Status::no_such_path()))
         }
     }
+}
+
+/// A document that anyone may keep for a while.
+fn public(body: String, content_type: &'static str) -> Response {
+    let mut response = response::full(StatusCode::OK, content_type, body);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(oidc::CACHE_CONTROL));
+    response
 }
 
 fn version() -> Vec<u8> {

@@ -135,6 +135,10 @@ fn plan(call: &Call<'_>, asked: &DeleteOptions, old: &Object) -> Result<(Object,
         if !graceful && !object::is_terminating(&new) {
             mark(&mut new, 0);
         }
+        if object::at(&new, &["spec", "finalizers"]).is_some() {
+            // Namespaces say in their phase that they go.
+            object::child_mut(&mut new, "status").insert("phase".to_owned(), json!("Terminating"));
+        }
         let step = if new == *old && !finalizers_changed { Step::Nothing } else { Step::Mark };
         return Ok((new, step));
     }

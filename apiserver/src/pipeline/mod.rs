@@ -13,6 +13,7 @@ pub mod get;
 pub mod list;
 pub mod managed;
 pub mod options;
+pub mod patch;
 
 pub mod prepare;
 pub mod render;
@@ -60,7 +61,7 @@ impl Call<'_> {
     /// What the request's namespace and selectors let it see.
     pub fn view(&self) -> Result<View, Status> {
         let params = &self.params;
-        let mut view = View::new(&self.row.resource, self.namespace, &params.label_selector, &params.field_selector)?;
+        let mut view = View::new(self.row, self.namespace, &params.label_selector, &params.field_selector)?;
         if !self.name.is_empty() {
             view.only(self.name);
         }

@@ -24,6 +24,41 @@ pub fn of(call: &Call<'_>, kind: &str) -> Object {
     options
 }
 
+/// The 422 about an options object, `why` being `field: Type: detail`.
+pub fn invalid(kind: &str, why: &str) -> Status {
+    let mut status = super::list::invalid_options(why);
+    status.message = format!("{kind}.meta.k8s.io \"\" is invalid: {why}");
+    if let Some(details) = &mut status.details {
+        details.kind = kind.to_owned();
+    }
+    status
+}
+
+/// The options object of a connection: its kind, and the query's parameters as they came.
+pub fn connect(call: &Call<'_>, query: &str) -> Object {
+    let mut options = Object::new();
+    options.insert("apiVersion".to_owned(), json!("v1"));
+    if let Some(gvk) = call.row.resource.subresource(call.subresource).and_then(|s| s.kind.as_ref()) {
+        options.insert("kind".to_owned(), json!(gvk.kind));
+    }
+    for (key, value) in crate::http::params::pairs(query) {
+        let value = match &*value {
+            "true" => json!(true),
+            "false" => json!(false),
+            text => json!(text),
+        };
+        if key == "command" {
+            let list = options.entry("command").or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut() {
+                list.push(value);
+            }
+        } else {
+            options.insert(key.into_owned(), value);
+        }
+    }
+    options
+}
+
 /// What happens to an object's dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Propagation {
@@ -82,14 +117,7 @@ impl DeleteOptions {
     }
 
     fn check(&self) -> Result<(), Status> {
-        let invalid = |why: &str| {
-            let mut status = super::list::invalid_options(why);
-            status.message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}");
-            if let Some(details) = &mut status.details {
-                details.kind = "DeleteOptions".to_owned();
-            }
-            status
-        };
+        let invalid = |why: &str| invalid("DeleteOptions", why);
         if self.orphan_dependents.is_some() && self.propagation_policy.is_some() {
             return Err(invalid(
                 "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",

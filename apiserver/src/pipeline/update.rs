@@ -60,7 +60,12 @@ pub fn check_name(call: &Call<'_>, object: &Object) -> Result<(), Status> {
 
 /// The cached object; the caches are brought up to date when it is not there.
 pub async fn current(call: &Call<'_>) -> Result<Option<Arc<Cached>>, Status> {
-    let key = call.row.key(call.namespace, call.name);
+    named(call, call.name).await
+}
+
+/// As [`current`], by another name than the request's.
+pub async fn named(call: &Call<'_>, name: &str) -> Result<Option<Arc<Cached>>, Status> {
+    let key = call.row.key(call.namespace, name);
     if let Some(found) = call.row.cache.get(&key) {
         return Ok(Some(found));
     }

@@ -5,10 +5,9 @@ use std::sync::{Arc, OnceLock};
 use api::{Object, Resource};
 use apiserver_admission as admission;
 use apiserver_auth::authn::x509::{CertificateError, ClientCertificates};
-use apiserver_auth::authorize::Masters;
 use apiserver_auth::rbac::Rbac;
 use apiserver_auth::token::{Keys, Tokens};
-use apiserver_auth::{Authenticator, Authorizer, Chain, Change, Objects};
+use apiserver_auth::{Authenticator, Authorizer, Change, Objects};
 use rustls_pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 
@@ -35,16 +34,16 @@ impl Access {
         let certificates = ClientCertificates::new(&[authority])?;
         let client_verifier = certificates.tls_verifier();
         let tokens = Arc::new(Tokens::with_defaults(keys));
-        let rbac = Arc::new(Rbac::new(objects));
+        let (authorizer, rbac) = apiserver_auth::authorize::standard(objects);
+        let authorizer: Arc<dyn Authorizer> = authorizer;
         if indexes.rbac.set(rbac.clone()).is_err() {
             unreachable!("indexes belong to one server");
         }
-        let chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters), rbac.clone()];
         Ok(Self {
             authenticator: Authenticator::new(certificates, tokens),
-            authorizer: Arc::new(Chain::new(chain)),
+            admission: admission::standard(&authorizer, &rbac),
+            authorizer,
             rbac,
-            admission: admission::Chain::new(Vec::new()),
             client_verifier,
         })
     }

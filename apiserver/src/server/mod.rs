@@ -49,6 +49,8 @@ pub struct Shared {
     pub caches: Arc<Caches>,
     pub rows: ArcSwap<Rows>,
     pub metrics: Metrics,
+    /// How kubelets are reached.
+    pub kubelets: crate::proxy::KubeletClient,
     pub leases: crate::leases::Leases,
     pub allocator: Arc<crate::allocate::Allocator>,
     /// Cancelled when the server stops: watches end, new requests are refused.

@@ -34,7 +34,7 @@ impl Objects for Rows {
     fn list_by_field(&self, gvr: &Gvr, namespace: &str, field: &str, value: &str) -> Vec<Arc<Object>> {
         let Some(row) = self.by_gvr(gvr) else { return Vec::new() };
         let selector = format!("{field}={}", api::fields::escape(value));
-        let Ok(view) = View::new(&row.resource, namespace, "", &selector) else { return Vec::new() };
+        let Ok(view) = View::new(row, namespace, "", &selector) else { return Vec::new() };
         let snapshot = row.cache.snapshot(0);
         snapshot.range(namespace, "").filter(|c| view.matches(c)).filter_map(|c| decoded(c)).collect()
     }

@@ -17,6 +17,7 @@ use crate::cache::feed::{FeedError, TransformerFor};
 use crate::config::Config;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
+use crate::proxy::KubeletClient;
 use crate::quirks;
 use crate::rows::{self, Rows};
 
@@ -30,6 +31,8 @@ pub enum StartError {
     Feed(#[from] FeedError),
     #[error("start API server: {0}")]
     Certificates(#[from] apiserver_auth::authn::x509::CertificateError),
+    #[error("start API server: {0}")]
+    Tls(#[from] super::tls::TlsError),
     #[error("start API server: read the store's revision: {0}")]
     Store(#[from] store::Error),
     #[error("start API server: the caches did not reach the store's revision {0}")]
@@ -51,6 +54,7 @@ impl Server {
         let seal: Arc<dyn Transformer> = Arc::new(pki.seal);
         let transformer: TransformerFor =
             Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
+        let kubelets = KubeletClient::new(&certificates.kubelet_client, &certificates.authority)?;
         let indexes = Arc::new(Indexes::default());
         let allocator = Allocator::new(&settings);
         let storage = rows::storage_rows(&table).into_iter();
@@ -66,6 +70,7 @@ impl Server {
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
             access,
+            kubelets,
             allocator,
             settings,
             certificates,
@@ -79,6 +84,19 @@ impl Server {
         let server = Self { shared };
         server.bootstrap().await?;
         Ok(server)
+    }
+
+    /// Serves another table from now on (CRDs came or went). New resources are read from the store first, so that they
+    /// are complete when the first request reaches them.
+    ///
+    /// # Errors
+    /// A new resource cannot be read.
+    pub async fn set_table(&self, table: api::Table) -> Result<(), FeedError> {
+        for resource in rows::storage_rows(&table) {
+            self.shared.caches.add(resource).await?;
+        }
+        self.shared.rows.store(Arc::new(Rows::new(Arc::new(table), &self.shared.caches)));
+        Ok(())
     }
 
     async fn bootstrap(&self) -> Result<(), StartError> {

@@ -158,38 +158,109 @@ pub mod nat_flags {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Expr {
     /// Load `len` bytes of the packet.
-    Payload { dreg: Reg, header: Header, offset: u32, len: u32 },
-    Meta { key: MetaKey, dreg: Reg },
-    MetaSet { key: MetaKey, sreg: Reg },
-    Ct { key: CtKey, dreg: Reg },
-    CtSet { key: CtKey, sreg: Reg },
+    Payload {
+        dreg: Reg,
+        header: Header,
+        offset: u32,
+        len: u32,
+    },
+    Meta {
+        key: MetaKey,
+        dreg: Reg,
+    },
+    MetaSet {
+        key: MetaKey,
+        sreg: Reg,
+    },
+    Ct {
+        key: CtKey,
+        dreg: Reg,
+    },
+    CtSet {
+        key: CtKey,
+        sreg: Reg,
+    },
     /// Go on with the rule only if the comparison holds.
-    Cmp { op: Cmp, sreg: Reg, data: Vec<u8> },
+    Cmp {
+        op: Cmp,
+        sreg: Reg,
+        data: Vec<u8>,
+    },
     /// dreg = (sreg & mask) ^ xor
-    Bitwise { sreg: Reg, dreg: Reg, mask: Vec<u8>, xor: Vec<u8> },
+    Bitwise {
+        sreg: Reg,
+        dreg: Reg,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
     /// Go on only if the set contains the key (or, inverted, does not).
-    Lookup { set: SetRef, sreg: Reg, invert: bool },
+    Lookup {
+        set: SetRef,
+        sreg: Reg,
+        invert: bool,
+    },
     /// Go on only if the map has the key; its value goes to `dreg`.
-    LookupMap { set: SetRef, sreg: Reg, dreg: Reg },
+    LookupMap {
+        set: SetRef,
+        sreg: Reg,
+        dreg: Reg,
+    },
     /// Go on only if the map has the key; then its verdict holds.
-    LookupVerdict { set: SetRef, sreg: Reg },
+    LookupVerdict {
+        set: SetRef,
+        sreg: Reg,
+    },
     /// Load a constant.
-    Immediate { dreg: Reg, value: Vec<u8> },
+    Immediate {
+        dreg: Reg,
+        value: Vec<u8>,
+    },
     /// Give this verdict.
     Verdict(Data),
     /// dreg = a number below `modulus`, plus `offset`, in host byte order.
-    Numgen { dreg: Reg, kind: Numgen, modulus: u32, offset: u32 },
+    Numgen {
+        dreg: Reg,
+        kind: Numgen,
+        modulus: u32,
+        offset: u32,
+    },
     /// dreg = Jenkins hash of `len` bytes modulo `modulus`, plus `offset`.
-    Jhash { sreg: Reg, len: u32, dreg: Reg, modulus: u32, seed: u32, offset: u32 },
+    Jhash {
+        sreg: Reg,
+        len: u32,
+        dreg: Reg,
+        modulus: u32,
+        seed: u32,
+        offset: u32,
+    },
     /// dreg = type of the address as routing sees it (`RTN_LOCAL` …), in host byte order.
-    FibType { addr: FibAddr, dreg: Reg },
-    Nat { kind: NatKind, ipv6: bool, addr: Option<Reg>, port: Option<Reg>, flags: u32 },
+    FibType {
+        addr: FibAddr,
+        dreg: Reg,
+    },
+    Nat {
+        kind: NatKind,
+        ipv6: bool,
+        addr: Option<Reg>,
+        port: Option<Reg>,
+        flags: u32,
+    },
     /// Source becomes the address of the link that the packet leaves by.
-    Masquerade { flags: u32 },
+    Masquerade {
+        flags: u32,
+    },
     /// Destination becomes this machine.
-    Redirect { port: Option<Reg>, flags: u32 },
+    Redirect {
+        port: Option<Reg>,
+        flags: u32,
+    },
     Reject(Reject),
     /// Add the key to (or delete it from) a named set.
-    Dynset { set: String, op: DynsetOp, sreg: Reg, timeout_ms: Option<u64> },
+    Dynset {
+        set: String,
+        op: DynsetOp,
+        sreg: Reg,
+        timeout_ms: Option<u64>,
+    },
     Counter,
 }

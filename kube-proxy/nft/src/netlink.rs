@@ -236,9 +236,8 @@ fn failed(operation: &'static str) -> impl FnOnce(nix::Error) -> Error {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        let fd =
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
-                .map_err(failed("open socket"))?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
+            .map_err(failed("open socket"))?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("bind socket"))?;
         let socket = Self { fd, buffer: vec![0; RECEIVE], send_limit: 0 };
         socket.set_option(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;

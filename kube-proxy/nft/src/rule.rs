@@ -236,10 +236,7 @@ impl Rule {
     pub fn oifname(self, op: Cmp, name: &str) -> Self {
         let mut data = name.as_bytes().to_vec();
         data.resize(Field::IfName.len(), 0);
-        self.with([
-            Expr::Meta { key: MetaKey::OifName, dreg: Reg::FIRST },
-            Expr::Cmp { op, sreg: Reg::FIRST, data },
-        ])
+        self.with([Expr::Meta { key: MetaKey::OifName, dreg: Reg::FIRST }, Expr::Cmp { op, sreg: Reg::FIRST, data }])
     }
 
     /// Only packets whose address belongs to this machine.
@@ -266,8 +263,7 @@ impl Rule {
         if let [only] = targets {
             return self.dnat(only.0, only.1);
         }
-        let set =
-            Set { data: MapData::Fields(vec![ip.field(), Field::InetService]), ..Set::of("", &[Field::Integer]) };
+        let set = Set { data: MapData::Fields(vec![ip.field(), Field::InetService]), ..Set::of("", &[Field::Integer]) };
         let elements = (0u32..)
             .zip(targets)
             .map(|(n, (addr, port))| {

@@ -167,10 +167,7 @@ impl Element {
                 let mask = u128::MAX.checked_shl(host).unwrap_or(0);
                 let first = u128::from(ip) & mask;
                 let after = 1u128.checked_shl(host).and_then(|size| first.checked_add(size));
-                (
-                    Ipv6Addr::from(first).octets().to_vec(),
-                    after.map(|after| Ipv6Addr::from(after).octets().to_vec()),
-                )
+                (Ipv6Addr::from(first).octets().to_vec(), after.map(|after| Ipv6Addr::from(after).octets().to_vec()))
             }
         };
         let end = after.map(|key| Self { key, data: None, interval_end: true });
@@ -202,13 +199,7 @@ pub enum MapData {
 impl Set {
     /// A set of keys.
     pub fn of(name: impl Into<String>, key: &[Field]) -> Self {
-        Self {
-            name: name.into(),
-            key: key.to_vec(),
-            data: MapData::None,
-            interval: false,
-            dynamic_timeout_ms: None,
-        }
+        Self { name: name.into(), key: key.to_vec(), data: MapData::None, interval: false, dynamic_timeout_ms: None }
     }
 
     /// A map from keys to verdicts.

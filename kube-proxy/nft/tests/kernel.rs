@@ -7,8 +7,8 @@ use std::process::Command;
 
 use nft::expr::{CtKey, FibAddr, Reject, ct_status};
 use nft::{
-    Batch, Chain, ChainType, Connection, Element, Error, Family, Field, Hook, Ip, Part, Rule, Set, Side, Table, Verdict,
-    concat, priority,
+    Batch, Chain, ChainType, Connection, Element, Error, Family, Field, Hook, Ip, Part, Rule, Set, Side, Table,
+    Verdict, concat, priority,
 };
 
 const SERVICE_KEY: [Field; 3] = [Field::Ipv4Addr, Field::InetProto, Field::InetService];
@@ -72,13 +72,21 @@ fn rules_read_as_nft_writes_them() {
         Rule::new().ct_new().in_set(&[Part::Addr(Side::Destination, Ip::V4)], "cluster-ips").reject(Reject::TcpReset),
         Rule::new().ct_bits(CtKey::Status, ct_status::DNAT).reject(Reject::PortUnreachable),
         Rule::new()
-            .addr_in(Side::Source, Ip::V4, &[("10.1.0.0".parse().unwrap(), 16), ("10.1.2.0".parse().unwrap(), 24)], true)
+            .addr_in(
+                Side::Source,
+                Ip::V4,
+                &[("10.1.0.0".parse().unwrap(), 16), ("10.1.2.0".parse().unwrap(), 24)],
+                true,
+            )
             .drop(),
         Rule::new().counter().oifname(nft::expr::Cmp::Neq, "eth0").dport(53).accept(),
     ] {
         batch.add_rule("filter", &rule);
     }
-    batch.add_elements("service-ips", &[Element::verdict(service_key([10, 96, 0, 1], 6, 443), Verdict::Goto("svc".into()))]);
+    batch.add_elements(
+        "service-ips",
+        &[Element::verdict(service_key([10, 96, 0, 1], 6, 443), Verdict::Goto("svc".into()))],
+    );
     batch.add_elements("cluster-ips", &[Element::key([10, 96, 0, 1])]);
     conn.apply(batch).unwrap();
 
@@ -118,11 +126,14 @@ fn ipv6_keys_and_targets() {
     batch.add_table();
     batch.add_set(&Set::verdict_map("m", &[Field::Ipv6Addr, Field::InetProto, Field::InetService]));
     let targets: Vec<(IpAddr, u16)> = vec![("fd00::2".parse().unwrap(), 80), ("fd00::3".parse().unwrap(), 80)];
-    batch.write_chain(&Chain::base("pre", ChainType::Nat, Hook::Prerouting, priority::DSTNAT), &[
-        Rule::new().vmap(&[Part::Addr(Side::Destination, Ip::V6), Part::L4proto, Part::DestinationPort], "m"),
-        Rule::new().l4proto(6).random_dnat(Ip::V6, &targets),
-        Rule::new().l4proto(17).random_dnat(Ip::V6, &targets[1..]),
-    ]);
+    batch.write_chain(
+        &Chain::base("pre", ChainType::Nat, Hook::Prerouting, priority::DSTNAT),
+        &[
+            Rule::new().vmap(&[Part::Addr(Side::Destination, Ip::V6), Part::L4proto, Part::DestinationPort], "m"),
+            Rule::new().l4proto(6).random_dnat(Ip::V6, &targets),
+            Rule::new().l4proto(17).random_dnat(Ip::V6, &targets[1..]),
+        ],
+    );
     let address = "fd00:96::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
     batch.add_elements("m", &[Element::verdict(concat(&[&address, &[6], &443u16.to_be_bytes()]), Verdict::Drop)]);
     conn.apply(batch).unwrap();

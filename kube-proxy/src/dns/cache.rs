@@ -53,12 +53,12 @@ fn lifetime(response: &Message) -> Option<Duration> {
     }
     let seconds = match response.metadata.response_code {
         ResponseCode::NoError if !response.answers.is_empty() => response.answers.iter().map(|record| record.ttl).min(),
-        ResponseCode::NoError | ResponseCode::NXDomain => response.authorities.iter().find_map(|record| {
-            match &record.data {
+        ResponseCode::NoError | ResponseCode::NXDomain => {
+            response.authorities.iter().find_map(|record| match &record.data {
                 RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
                 _ => None,
-            }
-        }),
+            })
+        }
         _ => None,
     };
     seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()).min(LONGEST))

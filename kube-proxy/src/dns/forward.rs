@@ -130,7 +130,8 @@ impl Forwarder {
 /// Whether the response belongs to the query.
 fn answers(response: &Message, query: &Message) -> bool {
     response.metadata.id == query.metadata.id
-        && response.queries.first().map(|q| (&q.name, q.query_type)) == query.queries.first().map(|q| (&q.name, q.query_type))
+        && response.queries.first().map(|q| (&q.name, q.query_type))
+            == query.queries.first().map(|q| (&q.name, q.query_type))
 }
 
 async fn udp(server: SocketAddr, bytes: &[u8], query: &Message) -> std::io::Result<Message> {

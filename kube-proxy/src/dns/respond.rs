@@ -68,10 +68,8 @@ struct Responder<'a> {
 
 impl Responder<'_> {
     fn lookup(&self, name: &Name) -> Answer {
-        let labels: Option<Vec<String>> = name
-            .iter()
-            .map(|label| std::str::from_utf8(label).ok().map(str::to_ascii_lowercase))
-            .collect();
+        let labels: Option<Vec<String>> =
+            name.iter().map(|label| std::str::from_utf8(label).ok().map(str::to_ascii_lowercase)).collect();
         match labels {
             Some(labels) => {
                 let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -108,9 +106,11 @@ impl Responder<'_> {
                     }
                     self.fill(&mut response, &owner, question.query_type, records, ttl);
                     if question.query_type == RecordType::SRV && !response.answers.is_empty() {
-                        response.add_additionals(additional.into_iter().filter_map(|(name, ip)| {
-                            Some(Record::from_rdata(absolute(&name)?, ttl, address(ip)))
-                        }));
+                        response.add_additionals(
+                            additional
+                                .into_iter()
+                                .filter_map(|(name, ip)| Some(Record::from_rdata(absolute(&name)?, ttl, address(ip)))),
+                        );
                     }
                     break;
                 }

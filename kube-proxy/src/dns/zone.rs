@@ -15,7 +15,11 @@ const SPECIFICATION: &str = "1.1.0";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     Address(IpAddr),
-    Service { port: u16, weight: u16, target: String },
+    Service {
+        port: u16,
+        weight: u16,
+        target: String,
+    },
     Pointer(String),
     Text(String),
     /// The name is another's alias.
@@ -133,7 +137,8 @@ impl Names<'_> {
             }
             (Kind::ClusterIps(ips), [port, protocol]) if port.starts_with('_') => {
                 let Some(wanted) = protocol_label(protocol) else { return Answer::Missing };
-                let ports = service.ports.iter().filter(|(name, protocol, _)| matches(name, port) && *protocol == wanted);
+                let ports =
+                    service.ports.iter().filter(|(name, protocol, _)| matches(name, port) && *protocol == wanted);
                 let target = self.full();
                 let records: Vec<Data> = ports
                     .map(|(_, _, port)| Data::Service { port: *port, weight: 100, target: target.clone() })
@@ -172,7 +177,9 @@ impl Names<'_> {
             let ports: Vec<u16> = slice
                 .ports
                 .iter()
-                .filter(|(name, protocol, _)| port.is_none_or(|(label, wanted)| matches(name, label) && *protocol == wanted))
+                .filter(|(name, protocol, _)| {
+                    port.is_none_or(|(label, wanted)| matches(name, label) && *protocol == wanted)
+                })
                 .map(|(_, _, port)| *port)
                 .collect();
             for endpoint in &slice.endpoints {
@@ -243,9 +250,9 @@ fn reverse(records: &Records, domain: &str, labels: &[&str]) -> Answer {
             endpoint.hostname.is_some()
                 || records.service(service).is_some_and(|service| service.kind == Kind::Headless)
         });
-        names.extend(endpoints.map(|(service, endpoint): (&Name, &Endpoint)| {
-            format!("{}.{}", endpoint.label(), full(service))
-        }));
+        names.extend(
+            endpoints.map(|(service, endpoint): (&Name, &Endpoint)| format!("{}.{}", endpoint.label(), full(service))),
+        );
     }
     names.sort_unstable();
     names.dedup();

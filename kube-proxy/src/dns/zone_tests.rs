@@ -64,17 +64,26 @@ fn names_have_the_records_of_the_specification() {
         ("dns-version.cluster.local", "1.1.0"),
         ("cluster.local", "soa, ns.dns.cluster.local"),
         ("ns.dns.cluster.local", "10.96.0.10"),
-        ("web.ns.svc.cluster.local", "10.96.0.80, fd00:96::80, 0 50 80 web.ns.svc.cluster.local, \
-          0 50 443 web.ns.svc.cluster.local"),
+        (
+            "web.ns.svc.cluster.local",
+            "10.96.0.80, fd00:96::80, 0 50 80 web.ns.svc.cluster.local, \
+          0 50 443 web.ns.svc.cluster.local",
+        ),
         ("_http._tcp.web.ns.svc.cluster.local", "0 100 80 web.ns.svc.cluster.local"),
         ("_quic._udp.web.ns.svc.cluster.local", "0 100 443 web.ns.svc.cluster.local"),
         ("_http._udp.web.ns.svc.cluster.local", "missing"),
         ("_tcp.web.ns.svc.cluster.local", ""),
         ("_sctp.web.ns.svc.cluster.local", "missing"),
-        ("db.ns.svc.cluster.local", "10.244.0.5, 10.244.0.6, 0 50 15432 10-244-0-6.db.ns.svc.cluster.local, \
-          0 50 15432 db-0.db.ns.svc.cluster.local"),
-        ("_sql._tcp.db.ns.svc.cluster.local", "0 50 15432 10-244-0-6.db.ns.svc.cluster.local, \
-          0 50 15432 db-0.db.ns.svc.cluster.local"),
+        (
+            "db.ns.svc.cluster.local",
+            "10.244.0.5, 10.244.0.6, 0 50 15432 10-244-0-6.db.ns.svc.cluster.local, \
+          0 50 15432 db-0.db.ns.svc.cluster.local",
+        ),
+        (
+            "_sql._tcp.db.ns.svc.cluster.local",
+            "0 50 15432 10-244-0-6.db.ns.svc.cluster.local, \
+          0 50 15432 db-0.db.ns.svc.cluster.local",
+        ),
         ("db-0.db.ns.svc.cluster.local", "10.244.0.5"),
         ("10-244-0-6.db.ns.svc.cluster.local", "10.244.0.6"),
         ("10-244-0-7.db.ns.svc.cluster.local", "missing"),

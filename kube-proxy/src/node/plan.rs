@@ -20,7 +20,9 @@ pub struct Peer {
 impl Peer {
     pub fn from_api(name: &str, node: &ApiNode) -> Self {
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        let ips = addresses.filter(|address| address.type_ == "InternalIP").filter_map(|address| address.address.parse().ok());
+        let ips = addresses
+            .filter(|address| address.type_ == "InternalIP")
+            .filter_map(|address| address.address.parse().ok());
         let spec = node.spec.as_ref();
         let mut pod_cidrs: Vec<Cidr> =
             spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten()).filter_map(|cidr| cidr.parse().ok()).collect();
@@ -162,7 +164,9 @@ pub enum Action {
 pub fn steps(desired: &State, observed: &State) -> Vec<Action> {
     let mut steps = Vec::new();
     let renewed = desired.tunnel != observed.tunnel;
-    steps.extend(observed.routes.keys().filter(|cidr| !desired.routes.contains_key(cidr)).map(|c| Action::DeleteRoute(*c)));
+    steps.extend(
+        observed.routes.keys().filter(|cidr| !desired.routes.contains_key(cidr)).map(|c| Action::DeleteRoute(*c)),
+    );
     steps.extend(desired.gateways.difference(&observed.gateways).map(|ip| Action::AddGateway(*ip)));
     if renewed && observed.tunnel.is_some() {
         steps.push(Action::DeleteTunnel);
@@ -190,7 +194,9 @@ pub fn steps(desired: &State, observed: &State) -> Vec<Action> {
         }
     }
     let gone = |mac: &Mac| !desired.forwarding.contains_key(mac);
-    steps.extend(tunnel.forwarding.iter().filter(|(mac, _)| gone(mac)).map(|(mac, ip)| Action::DeleteForwarding(*mac, *ip)));
+    steps.extend(
+        tunnel.forwarding.iter().filter(|(mac, _)| gone(mac)).map(|(mac, ip)| Action::DeleteForwarding(*mac, *ip)),
+    );
     let gone = |ip: &IpAddr| !desired.neighbours.contains_key(ip);
     steps.extend(tunnel.neighbours.keys().filter(|ip| gone(ip)).map(|ip| Action::DeleteNeighbour(*ip)));
     if desired.gateways.is_empty() && !observed.gateways.is_empty() {
@@ -278,8 +284,14 @@ mod tests {
         let mac = [0x02, 0xc0, 10, 9, 0, 3];
         assert!(steps.contains(&Action::DeleteTunnel));
         assert!(steps.contains(&Action::SetForwarding(mac, "10.9.0.3".parse().unwrap())));
-        assert!(steps.contains(&Action::SetRoute("10.244.2.0/24".parse().unwrap(), Route::Tunnel("10.244.2.1".parse().unwrap()))));
-        assert!(!steps.contains(&Action::SetRoute("10.244.1.0/24".parse().unwrap(), Route::Via("10.0.0.2".parse().unwrap()))));
+        assert!(steps.contains(&Action::SetRoute(
+            "10.244.2.0/24".parse().unwrap(),
+            Route::Tunnel("10.244.2.1".parse().unwrap())
+        )));
+        assert!(
+            !steps
+                .contains(&Action::SetRoute("10.244.1.0/24".parse().unwrap(), Route::Via("10.0.0.2".parse().unwrap())))
+        );
     }
 
     #[test]

@@ -138,10 +138,7 @@ fn checks(ip: Ip, services: &[(std::net::IpAddr, u8)]) -> Vec<Written> {
             vec![Rule::new().in_set(&to, NODE_PORT_IPS).vmap(&PORT, Shared::NoEndpointNodePorts.name())],
         ),
         (Chain::regular("cluster-ips-check"), cluster_ips),
-        (
-            Chain::regular("firewall-check"),
-            vec![Rule::new().vmap(&destination(ip), Shared::FirewallIps.name())],
-        ),
+        (Chain::regular("firewall-check"), vec![Rule::new().vmap(&destination(ip), Shared::FirewallIps.name())]),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! Which endpoints of a Service this node's traffic may go to, by traffic policy, readiness and topology.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use nft::Ip;
@@ -45,6 +46,13 @@ pub fn of_port<'a>(slices: &[&'a Slice], port: &Port, node: &Node, ip: Ip) -> Ve
     found.sort_by_key(|endpoint| (endpoint.to, !endpoint.ready, !endpoint.serving));
     found.dedup_by_key(|endpoint| endpoint.to);
     found
+}
+
+/// How many ready endpoints of a Service, by address, are on this node.
+pub fn ready_here(slices: &[&Slice], node: &Node) -> usize {
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+    let here = endpoints.filter(|endpoint| endpoint.ready && endpoint.node.as_deref() == Some(node.name.as_str()));
+    here.map(|endpoint| endpoint.addr).collect::<BTreeSet<IpAddr>>().len()
 }
 
 /// The endpoints that traffic may go to.

@@ -96,8 +96,7 @@ impl PortPlan<'_> {
             false => self.usable.any,
         };
         let chain = Verdict::Goto(self.names.external());
-        let node_port =
-            self.port.node_port.map(|port| concat(&[&[self.port.protocol.number()], &port.to_be_bytes()]));
+        let node_port = self.port.node_port.map(|port| concat(&[&[self.port.protocol.number()], &port.to_be_bytes()]));
         let keys: Vec<Vec<u8>> = external.iter().chain(balanced).map(|addr| self.key(*addr)).collect();
         // Even without endpoints for outside traffic the chain exists: it lets this node's own traffic through.
         if self.usable.any {
@@ -148,7 +147,8 @@ impl PortPlan<'_> {
             return;
         }
         // This node's own requests to a load balancer address that it holds come from that address.
-        let node_allowed = self.node.ips.iter().any(|addr| self.service.source_ranges.iter().any(|r| r.contains(*addr)));
+        let node_allowed =
+            self.node.ips.iter().any(|addr| self.service.source_ranges.iter().any(|r| r.contains(*addr)));
         if node_allowed {
             let whole = if self.ip == Ip::V4 { 32 } else { 128 };
             allowed.extend(balanced.iter().map(|addr| (*addr, whole)));

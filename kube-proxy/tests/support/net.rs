@@ -91,12 +91,12 @@ impl Netns {
 
     /// A TCP and a UDP server on `port` that answer with their name and the client's address.
     pub fn serve(&self, name: &str, port: u16) {
-        let (listener, socket) = self.run(|| {
-            (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap())
-        });
+        let (listener, socket) =
+            self.run(|| (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap()));
         let tcp_name = name.to_owned();
         std::thread::spawn(move || {
             while let Ok((mut stream, peer)) = listener.accept() {
+                // A client that went away is its own affair.
                 let _ = stream.write_all(format!("{tcp_name} {}", peer.ip()).as_bytes());
             }
         });
@@ -104,6 +104,7 @@ impl Netns {
         std::thread::spawn(move || {
             let mut buffer = [0; 64];
             while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                // A client that went away is its own affair.
                 let _ = socket.send_to(format!("{udp_name} {}", peer.ip()).as_bytes(), peer);
             }
         });

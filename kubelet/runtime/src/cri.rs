@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Which namespaces a sandbox shares with the node (`NamespaceOption`): false is "own for the Pod".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceOptions {
     pub host_network: bool,
     pub host_pid: bool,
@@ -35,7 +36,7 @@ pub struct NamespaceOptions {
     pub pod_pid: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
     pub servers: Vec<String>,
     pub searches: Vec<String>,
@@ -43,7 +44,7 @@ pub struct DnsConfig {
 }
 
 /// cgroup limits (`LinuxContainerResources`); 0 is "not set".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     pub cpu_period: i64,
     pub cpu_quota: i64,
@@ -54,7 +55,7 @@ pub struct Resources {
 }
 
 /// A port of the node that leads to a port of the Pod (`hostPort`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
@@ -64,7 +65,7 @@ pub struct PortMapping {
     pub host_ip: String,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PodSandboxConfig {
     pub name: String,
     pub namespace: String,
@@ -104,7 +105,7 @@ pub struct PodSandboxStatus {
     pub annotations: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Propagation {
     #[default]
     Private,
@@ -112,7 +113,7 @@ pub enum Propagation {
     Bidirectional,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Mount {
     pub container_path: String,
     pub host_path: String,
@@ -120,7 +121,7 @@ pub struct Mount {
     pub propagation: Propagation,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Device {
     pub container_path: String,
     pub host_path: String,
@@ -128,7 +129,7 @@ pub struct Device {
     pub permissions: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SeccompProfile {
     #[default]
     Unconfined,
@@ -137,8 +138,26 @@ pub enum SeccompProfile {
     Localhost(String),
 }
 
+/// Paths that a container sees empty unless its `procMount` is Unmasked or it is privileged (upstream's defaults).
+pub const MASKED_PATHS: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+/// Paths that such a container can only read.
+pub const READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
 /// `LinuxContainerSecurityContext`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SecurityContext {
     pub privileged: bool,
     pub add_capabilities: Vec<String>,
@@ -150,12 +169,13 @@ pub struct SecurityContext {
     pub supplemental_groups: Vec<i64>,
     pub readonly_rootfs: bool,
     pub no_new_privs: bool,
+    /// Used as they are: [`MASKED_PATHS`] and [`READONLY_PATHS`] for the default `procMount`, empty for Unmasked.
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub seccomp: SeccompProfile,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ContainerConfig {
     pub name: String,
     pub attempt: u32,

@@ -2,4 +2,20 @@
 //!
 //! Knows the Container Runtime Interface, nothing of the Kubernetes API.
 
+pub mod cgroup;
+mod config;
+mod connection;
+mod core;
 pub mod cri;
+mod files;
+pub mod images;
+mod network;
+mod reset;
+pub mod shim;
+mod spec;
+mod state;
+mod syscall;
+
+pub use config::Config;
+pub use core::Core;
+pub use reset::reset;

@@ -38,7 +38,7 @@ fn round_trips_and_the_two_newest_stay() {
         let mut released = Vec::new();
         for index in [50, 60, 70] {
             state.applied_index = index;
-            released.push(save(&disk, dir, &state).unwrap());
+            released.push(save(&disk, dir, &state).unwrap().released);
             assert!(same(&load(&disk, dir, index).unwrap(), &state));
         }
         assert_eq!(list(&disk, dir).unwrap(), [60, 70]);

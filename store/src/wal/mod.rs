@@ -21,8 +21,8 @@ use crate::image::{decode_members, encode_members};
 /// Room kept in every segment for what the store itself must log when the disk is full: lease ends, terms.
 /// In a small segment it is a quarter.
 const RESERVE: usize = 64 << 10;
-/// A file of zeros that another thread made ahead, to become the next segment.
-pub const PREPARED: &str = "prepared.tmp";
+/// What is not a segment yet; left-overs go at the opening.
+const UNFINISHED: &str = ".tmp";
 /// A segment in the making.
 const NEXT: &str = "next.tmp";
 
@@ -59,8 +59,8 @@ pub struct Log {
     /// Bytes of records that were released.
     gone: u64,
     last_index: u64,
-    /// Whether [`PREPARED`] is there, whole and unused.
-    prepared: bool,
+    /// A file of zeros that another thread made ahead, whole and unused.
+    prepared: Option<PathBuf>,
     /// Random; every segment's salt derives from it.
     seed: u64,
 }
@@ -119,16 +119,23 @@ impl Log {
         self.active.sync()
     }
 
-    /// Once half of the active segment is used: its number, and path and length of the file to prepare.
+    /// Once half of the active segment is used: its number, and path and length of the file to prepare. Each segment
+    /// names another file, so that one which comes late is never written to while it is in use.
     pub fn wants_next(&self) -> Option<(u64, PathBuf, u64)> {
+        let number = self.active.header.number;
         let half = self.active.used() as u64 > self.active.header.capacity / 2;
-        let file = || (self.active.header.number, self.dir.join(PREPARED), self.options.segment_bytes);
-        (half && !self.prepared).then(file)
+        let file = || (number, self.dir.join(format!("after-{number:016x}{UNFINISHED}")), self.options.segment_bytes);
+        (half && self.prepared.is_none()).then(file)
     }
 
-    /// The file that [`Log::wants_next`] named was made with [`segment::prepare`].
-    pub fn next_is_prepared(&mut self) {
-        self.prepared = true;
+    /// A file that [`Log::wants_next`] named was made with [`segment::prepare`].
+    pub fn next_is_prepared(&mut self, path: PathBuf) {
+        if let Some(surplus) = self.prepared.replace(path.clone())
+            && surplus != path
+            && let Err(error) = self.disk.remove(&surplus)
+        {
+            tracing::warn!(%error, path = %surplus.display(), "log: a surplus file stays until the next start");
+        }
     }
 
     /// Bytes of records ever written, counted from the oldest that was there at the opening.
@@ -154,13 +161,15 @@ impl Log {
         let capacity = self.options.segment_bytes.max(needed + segment::HEADER as u64 + 4096);
         let header = Header { number, capacity, salt: salt(self.seed, number), previous: self.active.chain() };
         let path = self.dir.join(NEXT);
-        let file = if std::mem::take(&mut self.prepared) && capacity == self.options.segment_bytes {
-            self.disk.rename(&self.dir.join(PREPARED), &path)?;
-            self.disk.open(&path)?
-        } else {
-            segment::prepare(&*self.disk, &path, capacity)?
+        let file = match self.prepared.take_if(|_| capacity == self.options.segment_bytes) {
+            Some(prepared) => {
+                self.disk.rename(&prepared, &path)?;
+                self.disk.open(&path)?
+            }
+            None => segment::prepare(&*self.disk, &path, capacity)?,
         };
-        let first = FirstRecords { identity: &self.identity, hard_state: &self.hard_state, last_index: self.last_index };
+        let first =
+            FirstRecords { identity: &self.identity, hard_state: &self.hard_state, last_index: self.last_index };
         let next = start_segment(&*self.disk, &self.dir, file, header, first)?;
         let old = std::mem::replace(&mut self.active, next);
         let bytes = old.used() as u64;

@@ -11,8 +11,8 @@ use raft::eraftpb::{Entry, HardState};
 use super::record::{Kind, Record};
 use super::segment::{self, Active, End, Header};
 use super::{
-    FirstRecords, Identity, Log, NEXT, Options, PREPARED, Sealed, decode_entry, decode_hard_state, decode_identity, salt,
-    start_segment,
+    FirstRecords, Identity, Log, NEXT, Options, Sealed, UNFINISHED, decode_entry, decode_hard_state, decode_identity,
+    salt, start_segment,
 };
 use crate::disk::Disk;
 use crate::kv::Error;
@@ -53,7 +53,7 @@ pub fn open(opening: Opening<'_>) -> Result<(Log, Recovered), Error> {
     let Opening { disk, dir, .. } = &opening;
     disk.create_dir(dir).map_err(io_error(format!("make {}", dir.display())))?;
     let names = disk.list(dir).map_err(io_error(format!("list {}", dir.display())))?;
-    for name in names.iter().filter(|name| [PREPARED, NEXT].contains(&name.as_str())) {
+    for name in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
         disk.remove(&dir.join(name)).map_err(io_error(format!("remove left-over {name}")))?;
     }
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();
@@ -76,7 +76,7 @@ fn create(opening: Opening<'_>) -> Result<(Log, Recovered), Error> {
         .map_err(io_error(format!("make the log's first segment in {}", dir.display())))?;
     let (sealed, dir) = (VecDeque::new(), dir.to_owned());
     let log =
-        Log { disk, dir, options, identity, hard_state, active, sealed, gone: 0, last_index: 0, prepared: false, seed };
+        Log { disk, dir, options, identity, hard_state, active, sealed, gone: 0, last_index: 0, prepared: None, seed };
     Ok((log, Recovered::default()))
 }
 
@@ -190,7 +190,7 @@ fn read(opening: Opening<'_>, numbers: &[u64]) -> Result<(Log, Recovered), Error
     let active = Active::new(header, path, file, at, chain);
     let dir = dir.to_owned();
     let log =
-        Log { disk, dir, options, identity, hard_state, active, sealed, gone: 0, last_index, prepared: false, seed };
+        Log { disk, dir, options, identity, hard_state, active, sealed, gone: 0, last_index, prepared: None, seed };
     Ok((log, recovered))
 }
 
@@ -200,9 +200,7 @@ fn check_order(number: u64, header: &Header, previous: Option<(Header, u32)>) ->
         return Err(format!("is segment {}, not {number}", header.number));
     }
     match previous {
-        Some((before, _)) if before.number + 1 != number => {
-            Err(format!("segment {} is missing", before.number + 1))
-        }
+        Some((before, _)) if before.number + 1 != number => Err(format!("segment {} is missing", before.number + 1)),
         Some((before, chain)) if chain != header.previous => {
             Err(format!("does not continue segment {}, whose last records are missing", before.number))
         }

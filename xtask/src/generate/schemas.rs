@@ -9,8 +9,8 @@
 //!
 //! A type is `string`, `string:date-time`, `[T]` (array), `{T}` (map), `@name` (another definition, without its
 //! `io.k8s.`), `any`, `raw` (anything, published as an object), `quantity` or `intorstring`. The default is last.
-//! `omit` marks scalars whose zero value is not written, `keep` lists and maps that are written empty, `zero` quantities
-//! that are written as "0" when not set: what Go's types do (`zeros.txt`).
+//! `omit` marks scalars whose zero value is not written, `keep` lists and maps that are written empty, `zero`
+//! quantities that are written as "0" when not set: what Go's types do (`zeros.txt`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

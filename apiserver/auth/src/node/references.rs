@@ -37,32 +37,35 @@ const SECRET_VOLUMES: [&str; 10] = [
     "/csi/nodePublishSecretRef/name",
 ];
 
-/// Whether the Pod refers to the Secret, so that its node must read it.
-pub fn names_secret(pod: &Object, name: &str) -> bool {
+/// Whether any name of a Secret that the Pod refers to, so that its node must read it, satisfies `test`.
+pub fn any_secret(pod: &Object, mut test: impl FnMut(&str) -> bool) -> bool {
     let spec = pod.get("spec");
-    list(spec, "imagePullSecrets").iter().any(|s| text(s, "/name") == name)
-        || containers(spec).any(|c| in_environment(c, "/secretRef/name", "/valueFrom/secretKeyRef/name", name))
+    let mut test = |name: &str| !name.is_empty() && test(name);
+    list(spec, "imagePullSecrets").iter().any(|s| test(text(s, "/name")))
+        || containers(spec).any(|c| in_environment(c, "/secretRef/name", "/valueFrom/secretKeyRef/name", &mut test))
         || list(spec, "volumes").iter().any(|volume| {
-            SECRET_VOLUMES.iter().any(|pointer| text(volume, pointer) == name) || projects(volume, "/secret/name", name)
+            SECRET_VOLUMES.iter().any(|pointer| test(text(volume, pointer)))
+                || projects(volume, "/secret/name", &mut test)
         })
 }
 
-/// Whether the Pod refers to the ConfigMap.
-pub fn names_config_map(pod: &Object, name: &str) -> bool {
+/// Whether any name of a ConfigMap that the Pod refers to satisfies `test`.
+pub fn any_config_map(pod: &Object, mut test: impl FnMut(&str) -> bool) -> bool {
     let spec = pod.get("spec");
-    containers(spec).any(|c| in_environment(c, "/configMapRef/name", "/valueFrom/configMapKeyRef/name", name))
+    let mut test = |name: &str| !name.is_empty() && test(name);
+    containers(spec).any(|c| in_environment(c, "/configMapRef/name", "/valueFrom/configMapKeyRef/name", &mut test))
         || list(spec, "volumes")
             .iter()
-            .any(|volume| text(volume, "/configMap/name") == name || projects(volume, "/configMap/name", name))
+            .any(|volume| test(text(volume, "/configMap/name")) || projects(volume, "/configMap/name", &mut test))
 }
 
-fn in_environment(container: &Value, from: &str, value_from: &str, name: &str) -> bool {
-    list(Some(container), "envFrom").iter().any(|e| text(e, from) == name)
-        || list(Some(container), "env").iter().any(|e| text(e, value_from) == name)
+fn in_environment(container: &Value, from: &str, value_from: &str, test: &mut impl FnMut(&str) -> bool) -> bool {
+    list(Some(container), "envFrom").iter().any(|e| test(text(e, from)))
+        || list(Some(container), "env").iter().any(|e| test(text(e, value_from)))
 }
 
-fn projects(volume: &Value, pointer: &str, name: &str) -> bool {
-    list(volume.get("projected"), "sources").iter().any(|source| text(source, pointer) == name)
+fn projects(volume: &Value, pointer: &str, test: &mut impl FnMut(&str) -> bool) -> bool {
+    list(volume.get("projected"), "sources").iter().any(|source| test(text(source, pointer)))
 }
 
 /// Names of the PersistentVolumeClaims that the Pod uses, those of its ephemeral volumes included.

@@ -85,10 +85,10 @@ fn uses(pod: &Object, node: &str, kind: Kind, namespace: &str, name: &str, objec
     }
     let here = object::namespace(pod) == namespace;
     match kind {
-        Kind::Secret if here && references::names_secret(pod, name) => true,
+        Kind::Secret if here && references::any_secret(pod, |s| s == name) => true,
         Kind::Secret => volume_uses_secret(pod, namespace, name, objects),
         _ if !here => false,
-        Kind::ConfigMap => references::names_config_map(pod, name),
+        Kind::ConfigMap => references::any_config_map(pod, |m| m == name),
         Kind::ServiceAccount => object::str_at(pod, &["spec", "serviceAccountName"]) == name,
         Kind::Claim => references::claims(pod).any(|claim| claim == name),
         Kind::ResourceClaim => references::resource_claims(pod).any(|claim| claim == name),

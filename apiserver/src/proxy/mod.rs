@@ -1,0 +1,35 @@
+//! Requests that end at a node, a Pod or a Service: logs, exec, attach, port-forward, proxy. They are forwarded as they
+//! come; upgraded connections are tunnelled byte for byte.
+
+mod forward;
+mod target;
+mod tls;
+
+use api::Status;
+use apiserver_admission::Operation;
+use http::request::Parts;
+
+use crate::http::Response;
+use crate::http::body::ReqBody;
+use crate::pipeline::{Call, options, prepare, update};
+
+pub use tls::KubeletClient;
+
+/// Whether a subresource is a connection.
+pub fn is_connection(subresource: &str) -> bool {
+    matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+/// Forwards a request to where its object runs.
+pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Result<Response, Status> {
+    let name = target::object_name(call);
+    let cached = update::named(call, name).await?.ok_or_else(|| call.not_found())?;
+    let object = update::decoded(call, &cached)?;
+    if call.subresource != "log" {
+        let options = options::connect(call, parts.uri.query().unwrap_or(""));
+        prepare::admit_without_object(call, Operation::Connect, Some(&object), &options)?;
+    }
+    let query = parts.uri.query().unwrap_or("");
+    let target = target::of(call, &object, query, rest)?;
+    forward::forward(call.server, target, parts, body).await
+}

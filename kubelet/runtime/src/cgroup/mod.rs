@@ -1,0 +1,287 @@
+//! Control groups, version 1 (also hybrid) and version 2, by their files: where a group is, its limits, its end.
+
+mod limits;
+mod stats;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use limits::Limits;
+pub use stats::{Usage, usage};
+
+/// Attempts at removing a group whose last processes are still dying, and the pause between them.
+const REMOVE_ATTEMPTS: u32 = 40;
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
+/// Rounds of killing; a process may fork while the list is read.
+const KILL_ROUNDS: u32 = 16;
+
+/// How the node's control groups are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    V1 {
+        /// Mount points with their controllers, the one with `memory` first.
+        controllers: Vec<(PathBuf, Vec<String>)>,
+        /// Hierarchies without controllers, by which an init system tells services apart.
+        named: Vec<PathBuf>,
+    },
+    V2 { root: PathBuf },
+}
+
+/// Controllers that containers are placed under; the same that libcontainer knows.
+const CONTROLLERS: [&str; 12] = [
+    "memory", "cpu", "cpuacct", "cpuset", "devices", "hugetlb", "pids", "perf_event", "blkio", "net_prio", "net_cls",
+    "freezer",
+];
+
+impl Layout {
+    pub fn detect() -> io::Result<Layout> {
+        Layout::parse(&fs::read_to_string("/proc/self/mountinfo")?)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no control groups are mounted"))
+    }
+
+    /// From the text of /proc/self/mountinfo.
+    fn parse(mountinfo: &str) -> Option<Layout> {
+        let mut controllers = Vec::new();
+        let mut named = Vec::new();
+        let mut v2 = None;
+        for line in mountinfo.lines() {
+            let (left, right) = line.split_once(" - ")?;
+            let mount_point = PathBuf::from(left.split(' ').nth(4)?);
+            let mut right = right.split(' ');
+            match right.next()? {
+                "cgroup2" => v2 = Some(mount_point),
+                "cgroup" => {
+                    let options = right.nth(1)?;
+                    let of: Vec<String> =
+                        options.split(',').filter(|o| CONTROLLERS.contains(o)).map(String::from).collect();
+                    if of.is_empty() { named.push(mount_point) } else { controllers.push((mount_point, of)) }
+                }
+                _ => {}
+            }
+        }
+        if controllers.is_empty() {
+            return v2.map(|root| Layout::V2 { root });
+        }
+        controllers.sort_by_key(|(_, of)| !of.iter().any(|name| name == "memory"));
+        named.extend(v2);
+        Some(Layout::V1 { controllers, named })
+    }
+
+    /// The group's directory in each hierarchy with controllers; the first is where memory is.
+    pub fn directories(&self, path: &str) -> Vec<PathBuf> {
+        let path = path.trim_start_matches('/');
+        match self {
+            Layout::V1 { controllers, .. } => controllers.iter().map(|(mount, _)| mount.join(path)).collect(),
+            Layout::V2 { root } => vec![root.join(path)],
+        }
+    }
+
+    /// The directory under one controller of version 1; under version 2 the only one.
+    pub(crate) fn directory(&self, controller: &str, path: &str) -> Option<PathBuf> {
+        let path = path.trim_start_matches('/');
+        match self {
+            Layout::V1 { controllers, .. } => {
+                let mount = controllers.iter().find(|(_, of)| of.iter().any(|name| name == controller));
+                mount.map(|(mount, _)| mount.join(path))
+            }
+            Layout::V2 { root } => Some(root.join(path)),
+        }
+    }
+
+    /// Directories of a group that only says whose a process is, for an init system that ends services by it.
+    pub fn marker_directories(&self, path: &str) -> Vec<PathBuf> {
+        let path = path.trim_start_matches('/');
+        match self {
+            Layout::V1 { named, .. } => named.iter().map(|mount| mount.join(path)).collect(),
+            Layout::V2 { root } => vec![root.join(path)],
+        }
+    }
+
+    /// Every directory that a group of this path may have, in all hierarchies.
+    pub fn all_directories(&self, path: &str) -> Vec<PathBuf> {
+        let mut all = self.directories(path);
+        all.extend(self.marker_directories(path));
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Makes the group with its parents; on version 2 the parents hand on every controller that they have.
+    pub fn create(&self, path: &str) -> io::Result<()> {
+        for directory in self.directories(path) {
+            fs::create_dir_all(&directory).map_err(|error| named(error, "make control group", &directory))?;
+        }
+        if let Layout::V1 { .. } = self {
+            return self.inherit_cpuset(path);
+        }
+        self.delegate(path)
+    }
+
+    /// A cpuset of version 1 is empty until it is told, and an empty one takes no processes.
+    fn inherit_cpuset(&self, path: &str) -> io::Result<()> {
+        let Some(root) = self.directory("cpuset", "") else { return Ok(()) };
+        let mut current = root;
+        for part in Path::new(path.trim_start_matches('/')).components() {
+            let child = current.join(part);
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if fs::read_to_string(child.join(file))?.trim().is_empty() {
+                    fs::write(child.join(file), fs::read_to_string(current.join(file))?.trim())?;
+                }
+            }
+            current = child;
+        }
+        Ok(())
+    }
+
+    fn delegate(&self, path: &str) -> io::Result<()> {
+        let Layout::V2 { root } = self else { return Ok(()) };
+        let mut current = root.clone();
+        for part in Path::new(path.trim_start_matches('/')).components() {
+            let has = fs::read_to_string(current.join("cgroup.controllers"))?;
+            let wanted: Vec<String> = has.split_whitespace().map(|name| format!("+{name}")).collect();
+            fs::write(current.join("cgroup.subtree_control"), wanted.join(" "))
+                .map_err(|error| named(error, "hand on controllers of", &current))?;
+            current.push(part);
+        }
+        Ok(())
+    }
+
+    pub fn exists(&self, path: &str) -> bool {
+        self.directories(path).iter().any(|directory| directory.exists())
+    }
+
+    /// Kills what is in the group and below, and removes both. A group that is not there is fine.
+    pub fn remove(&self, path: &str) -> io::Result<()> {
+        if path.trim_matches('/').is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root control group is not ours to remove"));
+        }
+        let directories = self.all_directories(path);
+        for directory in &directories {
+            remove_tree(directory).map_err(|error| named(error, "remove control group", directory))?;
+        }
+        Ok(())
+    }
+}
+
+fn named(error: io::Error, operation: &str, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{operation} {}: {error}", path.display()))
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    let mut attempt = 0;
+    loop {
+        match remove_once(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < REMOVE_ATTEMPTS => {
+                attempt += 1;
+                kill_group(directory);
+                std::thread::sleep(REMOVE_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn remove_once(directory: &Path) -> io::Result<()> {
+    for child in children(directory)? {
+        match remove_once(&child) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    fs::remove_dir(directory)
+}
+
+fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Kills every process in the groups, given by directory, and in those below them.
+pub fn kill_all(directories: &[PathBuf]) {
+    for directory in directories.iter().take(1) {
+        kill_group(directory);
+    }
+}
+
+fn kill_group(directory: &Path) {
+    if fs::write(directory.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    let mut killed = std::collections::BTreeSet::new();
+    for _ in 0..KILL_ROUNDS {
+        let fresh: Vec<i32> = processes(directory).into_iter().filter(|pid| killed.insert(*pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for pid in fresh {
+            // Gone meanwhile is as good.
+            let _ = crate::syscall::process::signal(pid, libc::SIGKILL);
+        }
+    }
+}
+
+/// Processes in the group and below.
+pub fn processes(directory: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect();
+    for child in children(directory).unwrap_or_default() {
+        found.extend(processes(&child));
+    }
+    found
+}
+
+/// Did the kernel kill a process of the group for its memory?
+pub fn oom_killed(directory: &Path) -> bool {
+    ["memory.events", "memory.oom_control"].iter().any(|file| {
+        let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
+        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn hybrid_layout_is_version_1_with_markers() {
+        let text = "\
+31 23 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+32 23 0:28 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+33 23 0:29 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+34 23 0:30 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+35 23 0:31 / /proc rw - proc proc rw";
+        let layout = Layout::parse(text).unwrap();
+        assert_eq!(
+            layout.directories("/cox-1/a"),
+            [PathBuf::from("/sys/fs/cgroup/memory/cox-1/a"), PathBuf::from("/sys/fs/cgroup/cpu/cox-1/a")]
+        );
+        assert_eq!(
+            layout.marker_directories("cox-1"),
+            [PathBuf::from("/sys/fs/cgroup/systemd/cox-1"), PathBuf::from("/sys/fs/cgroup/unified/cox-1")]
+        );
+        assert_eq!(layout.directory("pids", "x"), None);
+    }
+
+    #[test]
+    fn unified_layout_has_one_directory() {
+        let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+        let layout = Layout::parse(text).unwrap();
+        assert_eq!(layout.all_directories("/cox-1"), [PathBuf::from("/sys/fs/cgroup/cox-1")]);
+    }
+
+    #[test]
+    fn the_root_is_never_removed() {
+        assert!(Layout::detect().unwrap().remove("/").is_err());
+    }
+}
