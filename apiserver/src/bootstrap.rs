@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::{Gvk, Object, Reason, Status};
 use apiserver_auth::UserInfo;
 use apiserver_auth::policy::reconcile::{Action, plan};
+use futures::TryStreamExt as _;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -55,6 +56,9 @@ pub fn call<'a>(
     }
 }
 
+/// How many objects of the policy are written at a time: they share the store's syncs.
+const TOGETHER: usize = 32;
+
 /// What could not be created, and why.
 pub type Failure = (String, Status);
 
@@ -86,11 +90,8 @@ pub async fn run(server: &Arc<Shared>) -> Result<(), Failure> {
         ensure(server, object(class)).await?;
     }
     service(server).await?;
-    let policy = apiserver_auth::policy::bootstrap_objects();
-    for expected in policy {
-        reconcile(server, expected).await?;
-    }
-    Ok(())
+    let policy = apiserver_auth::policy::bootstrap_objects().into_iter().map(Ok);
+    futures::stream::iter(policy).try_for_each_concurrent(TOGETHER, |expected| reconcile(server, expected)).await
 }
 
 /// The `kubernetes` Service and where it leads: this server.

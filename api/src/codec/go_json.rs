@@ -1,7 +1,7 @@
 //! What Go's JSON scanner says about bytes that are no JSON. Only run after our own parser refused them.
 
 /// Why the bytes are no JSON, in the words of Go's `encoding/json`; `None` when they are.
-pub(super) fn syntax_error(bytes: &[u8]) -> Option<String> {
+pub(crate) fn syntax_error(bytes: &[u8]) -> Option<String> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.document().err()
 }

@@ -8,6 +8,8 @@ mod go_names;
 mod scalars;
 mod seed;
 
+pub(crate) use go_json::syntax_error;
+
 use serde_json::Value;
 
 use crate::builtin;

@@ -218,7 +218,12 @@ fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> 
     let refused = || Status::method_not_allowed(target.group, target.resource, verb);
     if target.subresource.is_empty() {
         let across = row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
-        return if row.resource.has_verb(verb) && !across { Ok(()) } else { Err(refused()) };
+        let misplaced = match verb {
+            "update" | "patch" => target.name.is_empty(),
+            "create" => !target.name.is_empty(),
+            _ => false,
+        };
+        return if row.resource.has_verb(verb) && !across && !misplaced { Ok(()) } else { Err(refused()) };
     }
     let Some(subresource) = row.resource.subresource(target.subresource) else { return Err(Status::no_such_path()) };
     if subresource.verbs.iter().any(|v| v == verb) { Ok(()) } else { Err(refused()) }

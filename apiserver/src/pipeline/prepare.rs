@@ -1,6 +1,6 @@
 //! The stages between a decoded object and the commit: admission, what the server sets itself, validation.
 
-use api::{ErrorList, Object, Status, object, validate};
+use api::{ErrorList, Gvk, Object, Status, object, validate};
 use apiserver_admission::{Operation, Request};
 use serde_json::{Value, json};
 
@@ -43,6 +43,12 @@ pub fn admit_without_object(call: &Call<'_>, operation: Operation, old: Option<&
     Ok(())
 }
 
+/// The kind of what a subresource takes; `scale` is admitted as the object that it changes.
+fn kind_of<'c>(call: &'c Call<'_>) -> &'c Gvk {
+    let taken = call.row.resource.subresource(call.subresource).and_then(|s| s.kind.as_ref());
+    taken.filter(|_| call.subresource != "scale").unwrap_or(&call.row.gvk)
+}
+
 fn request<'r>(
     call: &'r Call<'_>,
     operation: Operation,
@@ -53,7 +59,7 @@ fn request<'r>(
     Request {
         operation,
         gvr: &call.row.gvr,
-        gvk: &call.row.gvk,
+        gvk: kind_of(call),
         subresource: call.subresource,
         namespace: call.namespace,
         name: call.name,

@@ -35,14 +35,15 @@ impl Access {
         let client_verifier = certificates.tls_verifier();
         let tokens = Arc::new(Tokens::with_defaults(keys));
         let (authorizer, rbac) = apiserver_auth::authorize::standard(objects);
+        let authorizer: Arc<dyn Authorizer> = authorizer;
         if indexes.rbac.set(rbac.clone()).is_err() {
             unreachable!("indexes belong to one server");
         }
         Ok(Self {
             authenticator: Authenticator::new(certificates, tokens),
+            admission: admission::standard(&authorizer, &rbac),
             authorizer,
             rbac,
-            admission: admission::Chain::new(Vec::new()),
             client_verifier,
         })
     }

@@ -12,6 +12,7 @@ use crate::pipeline::{Call, decode, prepare, update};
 pub async fn handle(call: &Call<'_>, body: &Bytes, name: &str) -> Result<Response, Status> {
     let mut binding = super::decode_body(call, body)?;
     decode::settle_namespace(call, &mut binding)?;
+    let binding = super::admit(call, binding)?;
     let named = object::name(&binding).to_owned();
     if !name.is_empty() && !named.is_empty() && named != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));

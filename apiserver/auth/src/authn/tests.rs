@@ -106,7 +106,8 @@ struct May(&'static [&'static str]);
 
 impl Authorizer for May {
     fn authorize(&self, a: &Attributes<'_>, _: &dyn Objects) -> Decision {
-        let of = if a.subresource.is_empty() { a.resource.to_owned() } else { format!("{}/{}", a.resource, a.subresource) };
+        let of =
+            if a.subresource.is_empty() { a.resource.to_owned() } else { format!("{}/{}", a.resource, a.subresource) };
         let name = if a.namespace.is_empty() { a.name.to_owned() } else { format!("{}/{}", a.namespace, a.name) };
         let wanted = format!("{of} {name}");
         if a.verb == "impersonate" && self.0.contains(&wanted.as_str()) {

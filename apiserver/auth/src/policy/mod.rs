@@ -12,7 +12,8 @@ const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
 /// With the value `false` on an object, [`reconcile`] leaves it alone.
 pub const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// Every role and binding, in the order in which to create them. Those of namespaces need `kube-system` and `kube-public`.
+/// Every role and binding, in the order in which to create them. Those of namespaces need `kube-system` and
+/// `kube-public`.
 pub fn bootstrap_objects() -> Vec<Object> {
     [include_str!("upstream.txt"), include_str!("cox.txt")]
         .iter()
