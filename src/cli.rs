@@ -23,8 +23,6 @@ enum Command {
     Up(UpArgs),
     /// Start a control plane (and a node) that agents join
     Server(UpArgs),
-    /// Start a node that joins a server
-    Agent(AgentArgs),
     /// Show what runs, what it uses and what is wrong
     Status(DirArgs),
     /// Stop the process; containers go on running
@@ -83,20 +81,6 @@ pub struct UpArgs {
     /// Addresses for LoadBalancer Services, as a CIDR or FIRST-LAST [default: the nodes' own]
     #[arg(long, value_name = "RANGE")]
     pub load_balancer_range: Option<String>,
-}
-
-#[derive(Args, Clone, Debug)]
-pub struct AgentArgs {
-    #[command(flatten)]
-    pub dir: DirArgs,
-    #[command(flatten)]
-    pub node: NodeArgs,
-    /// The server to join: https://IP:6443
-    #[arg(long, value_name = "URL")]
-    pub server: String,
-    /// A token from `cox token create` on the server
-    #[arg(long, value_name = "TOKEN")]
-    pub token: String,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -209,9 +193,17 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Up(args) => commands::up::run(args, commands::up::Role::Up),
         Command::Server(args) => commands::up::run(args, commands::up::Role::Server),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Down(args) => commands::down::run(&args),
+        Command::Reset(args) => commands::reset::run(&args),
         Command::Token(args) => commands::token::run(args.action),
+        Command::Image(args) => commands::image::run(args.action),
+        Command::Apiserver(args) => commands::part::run(args, commands::part::Part::Apiserver),
+        Command::Scheduler(args) => commands::part::run(args, commands::part::Part::Scheduler),
+        Command::ControllerManager(args) => commands::part::run(args, commands::part::Part::ControllerManager),
+        Command::Kubelet(args) => commands::part::run(args, commands::part::Part::Kubelet),
+        Command::Proxy(args) => commands::part::run(args, commands::part::Part::Proxy),
         Command::Ctl(words) => return ctl::main(words),
-        _ => return ExitCode::FAILURE,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver_auth::pki::Pki;
+use apiserver_auth::pki::{Pki, Profile, ensure_pair};
 use store::{Kv, Store};
 use tokio::net::TcpListener;
 
 use crate::layout::{Layout, write_private};
-use crate::parts::{Parts, in_process_clients};
+use crate::node::Clients;
+use crate::parts::Parts;
 use crate::progress::Progress;
 
 pub const API_PORT: u16 = 6443;
@@ -38,6 +39,8 @@ impl ApiServer {
         let names = [machine.name.clone(), machine.ip.to_string()];
         let pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
         let ca_pem = pki.ca.pem();
+        let kubelet = Profile::server(&format!("system:node:{}", machine.name), &names);
+        ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now).context("make the kubelet's certificate")?;
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
@@ -65,20 +68,21 @@ impl ApiServer {
     }
 }
 
-/// Starts the controllers and the scheduler beside the API server.
-pub fn start_controllers(api: &ApiServer, machine: &Machine, parts: &mut Parts) {
-    let clients = in_process_clients(&api.server);
+/// Starts the controllers.
+pub fn start_controllers(clients: &Clients, ca_pem: &str, machine: &Machine, parts: &mut Parts) {
     let config = controller_manager::Config {
         host: machine.name.clone(),
-        ca_pem: api.ca_pem.clone(),
+        ca_pem: ca_pem.to_owned(),
         cluster_cidr: POD_NETWORK.to_owned(),
         node_mask: NODE_MASK,
     };
-    let for_controllers = Arc::clone(&clients);
-    parts.keep("controllers", move |stop| {
-        controller_manager::run(config.clone(), Arc::clone(&for_controllers), stop)
-    });
-    let host = machine.name.clone();
+    let clients = Arc::clone(clients);
+    parts.keep("controllers", move |stop| controller_manager::run(config.clone(), Arc::clone(&clients), stop));
+}
+
+/// Starts the scheduler.
+pub fn start_scheduler(clients: &Clients, machine: &Machine, parts: &mut Parts) {
+    let (host, clients) = (machine.name.clone(), Arc::clone(clients));
     parts.keep("scheduler", move |stop| {
         let client = clients("system:kube-scheduler");
         scheduler::run(client, scheduler::Config { host: host.clone() }, stop)

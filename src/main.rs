@@ -6,6 +6,7 @@ mod commands;
 mod daemon;
 mod layout;
 mod netif;
+mod node;
 mod parts;
 mod progress;
 
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == "shim") {
         let rest: Vec<_> = args.collect();
-        drop(rest);
+        kubelet_runtime::shim::main(&rest);
     }
     cli::run()
 }

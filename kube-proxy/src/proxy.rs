@@ -36,9 +36,9 @@ const SLICES: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/ser
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 enum Watched {
-    Service(Event<ApiService>),
+    Service(Box<Event<ApiService>>),
     Slice(Event<EndpointSlice>),
-    Node(Event<ApiNode>),
+    Node(Box<Event<ApiNode>>),
 }
 
 /// One IP version's share of the kernel's state.
@@ -109,9 +109,9 @@ fn watch_all(client: &Client, node_name: &str) -> SelectAll<BoxStream<'static, W
     let own = selecting("").fields(&format!("metadata.name={node_name}"));
     let nodes = changes(Api::<ApiNode>::all(client.clone()), own, "this Node");
     select_all([
-        services.map(Watched::Service).boxed(),
+        services.map(|event| Watched::Service(Box::new(event))).boxed(),
         slices.map(Watched::Slice).boxed(),
-        nodes.map(Watched::Node).boxed(),
+        nodes.map(|event| Watched::Node(Box::new(event))).boxed(),
     ])
 }
 
@@ -170,7 +170,7 @@ impl Proxy {
 
     fn take(&mut self, event: Watched) {
         match event {
-            Watched::Service(event) => match self.services.step(event) {
+            Watched::Service(event) => match self.services.step(*event) {
                 Some(Change::Set(name, object)) => self.index.set_service(name, Service::from_api(&object)),
                 Some(Change::Remove(name)) => self.index.set_service(name, None),
                 Some(Change::Retain(names)) => self.index.retain_services(&names),
@@ -183,7 +183,7 @@ impl Proxy {
                 None => {}
             },
             Watched::Node(event) => {
-                if let Some(Change::Set(_, object)) = self.nodes.step(event) {
+                if let Some(Change::Set(_, object)) = self.nodes.step(*event) {
                     let zone = object.labels().get(ZONE).cloned();
                     if zone != self.node.zone {
                         self.node.zone = zone;

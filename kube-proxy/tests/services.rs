@@ -80,6 +80,11 @@ impl World {
         );
     }
 
+    /// Whether a Pod gets an answer soon.
+    fn answers(&self, to: &str, soon: Duration) -> bool {
+        self.pods["c"].ask_within(to, soon).is_ok()
+    }
+
     fn ruleset(&self) -> String {
         self.node.command("nft", "list ruleset")
     }
@@ -269,4 +274,29 @@ fn services_answer_and_vanish_quickly() {
     }
     times.sort();
     println!("Service create to first answer: median {:?}, most {:?}", times[10], times[19]);
+}
+
+#[test]
+fn a_thousand_services_are_taken_up_at_once_and_one_more_costs_no_more() {
+    const COUNT: usize = 1000;
+    let mut world = World::new();
+    world.stop();
+    let ip = |n: usize| format!("10.97.{}.{}", n / 250, n % 250 + 1);
+    for n in 0..COUNT {
+        world.service(&format!("s{n}"), cluster_ip(&ip(n), "TCP"));
+        world.endpoints(&format!("s{n}"), "TCP", &[2, 3, 4]);
+    }
+    let soon = Duration::from_millis(20);
+    let answers = |world: &World, n: usize| world.answers(&format!("{}:80", ip(n)), soon);
+    world.start();
+    let all = eventually("the last answers", || answers(&world, COUNT - 1));
+    world.service("more", cluster_ip(&ip(COUNT), "TCP"));
+    world.endpoints("more", "TCP", &[2]);
+    let one = eventually("one more answers", || answers(&world, COUNT));
+    world.stop();
+    world.start();
+    world.service("late", cluster_ip(&ip(COUNT + 1), "TCP"));
+    world.endpoints("late", "TCP", &[2]);
+    let again = eventually("taken over", || answers(&world, COUNT + 1));
+    println!("{COUNT} Services: all {all:?}, one more {one:?}, after a restart {again:?}");
 }

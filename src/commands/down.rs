@@ -7,9 +7,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{node, require_root};
+use super::require_root;
 use crate::cli::DownArgs;
 use crate::layout::Layout;
+use crate::node;
 
 /// How long a stopping process may take before it is ended the hard way.
 const PATIENCE: Duration = Duration::from_secs(15);

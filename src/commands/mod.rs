@@ -1,5 +1,10 @@
 //! One file for each command of the cluster's own; what several of them need is here.
 
+pub mod down;
+pub mod image;
+pub mod part;
+pub mod reset;
+pub mod status;
 pub mod token;
 pub mod up;
 

@@ -9,7 +9,8 @@ use crate::cli::UpArgs;
 use crate::cluster::{self, ApiServer};
 use crate::daemon;
 use crate::layout::Layout;
-use crate::parts::Parts;
+use crate::node;
+use crate::parts::{Parts, in_process_clients};
 use crate::progress::Progress;
 
 /// How the command was called: a server says how others join it.
@@ -29,7 +30,7 @@ impl Role {
 }
 
 /// How long parts may take to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn run(args: UpArgs, role: Role) -> Result<()> {
     let progress = Progress::start();
@@ -51,7 +52,12 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     let machine = machine(&args.node)?;
     let mut parts = Parts::new();
     let api = ApiServer::start(layout, &machine, &mut parts, progress).await?;
-    cluster::start_controllers(&api, &machine, &mut parts);
+    let clients = in_process_clients(&api.server);
+    cluster::start_controllers(&clients, &api.ca_pem, &machine, &mut parts);
+    cluster::start_scheduler(&clients, &machine, &mut parts);
+    node::start(layout, &machine, &args.node.registry_mirror, &clients, &mut parts).await?;
+    node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;
+    progress.reached(&format!("node {} Ready", machine.name));
     if role == Role::Server {
         progress.reached("other machines join with: cox agent --server … --token $(cox token create)");
     }
@@ -66,7 +72,7 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
 }
 
 /// Returns when the process is told to end, or a part that it cannot be without has ended.
-async fn stop_signal(parts: &Parts) -> Result<()> {
+pub async fn stop_signal(parts: &Parts) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;

@@ -25,7 +25,7 @@ const LAST_PART: u64 = 32;
 
 enum Job {
     Prepare(PathBuf, u64),
-    Save { state: Arc<State>, last: bool },
+    Save(Arc<State>),
 }
 
 /// The engine thread's side: decides when.
@@ -45,6 +45,8 @@ pub struct Keeper {
 struct Shared {
     /// A save is under way.
     busy: AtomicBool,
+    /// The store is closing: only what a quick next start needs is done.
+    closing: AtomicBool,
     /// Length of the newest snapshot in bytes: it is not written again before the log has grown by as much.
     snapshot_length: AtomicU64,
 }
@@ -122,7 +124,7 @@ impl Beside for Keeper {
             return;
         }
         self.shared.busy.store(true, Ordering::Release);
-        if self.order(Job::Save { state: Arc::new(engine.state().clone()), last: false }) {
+        if self.order(Job::Save(Arc::new(engine.state().clone()))) {
             self.snapshot_at = self.written;
         } else {
             self.shared.busy.store(false, Ordering::Release);
@@ -130,9 +132,10 @@ impl Beside for Keeper {
     }
 
     fn finish(&mut self, state: Arc<State>) {
+        self.shared.closing.store(true, Ordering::Relaxed);
         if self.written - self.snapshot_at >= self.threshold() / LAST_PART
             && let Some(jobs) = &self.jobs
-            && jobs.send(Job::Save { state, last: true }).is_err()
+            && jobs.send(Job::Save(state)).is_err()
         {
             tracing::warn!("store: its keeper is gone; the next start replays the log");
         }
@@ -177,9 +180,9 @@ impl Worker {
                         continue;
                     }
                 },
-                Job::Save { state, last } => {
+                Job::Save(state) => {
                     let released = self.snapshot(&state);
-                    if !last {
+                    if !self.shared.closing.load(Ordering::Relaxed) {
                         self.copy_to_sled(&state);
                     }
                     drop(state);
@@ -208,7 +211,7 @@ impl Worker {
 
     /// What cannot be brought up to date is thrown away; the next save makes it anew.
     fn copy_to_sled(&self, state: &State) {
-        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state) {
+        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state, &self.shared.closing) {
             tracing::warn!(%error, "store: sled's copy is thrown away");
             if let Err(error) = sled_state::discard(&self.sled_path) {
                 tracing::warn!(%error, "store: sled's copy stays");

@@ -53,7 +53,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             dir: PathBuf::from("/var/lib/cox/store"),
-            segment_bytes: 16 << 20,
+            segment_bytes: 8 << 20,
             snapshot_bytes: 32 << 20,
             max_request_bytes: 1536 << 10,
             max_txn_ops: 128,

@@ -103,9 +103,21 @@ fn is_ours(found: &Service) -> bool {
     selector.is_none_or(BTreeMap::is_empty)
 }
 
-fn ports(service: &Service) -> Vec<(Option<String>, i32, Option<String>, Option<IntOrString>)> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports.map(|port| (port.name.clone(), port.port, port.protocol.clone(), port.target_port.clone())).collect()
+/// Whether both have the same ports; node ports and the like are not ours to say.
+fn same_ports(a: &Service, b: &Service) -> bool {
+    let ports = |service: &Service| -> Vec<ServicePort> {
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        ports
+            .map(|port| ServicePort {
+                name: port.name.clone(),
+                port: port.port,
+                protocol: port.protocol.clone(),
+                target_port: port.target_port.clone(),
+                ..ServicePort::default()
+            })
+            .collect()
+    };
+    ports(a) == ports(b)
 }
 
 /// Makes the Service exist with our ports. False if somebody else's DNS has it.
@@ -123,7 +135,7 @@ async fn ensure_service(client: &Client, cluster_ip: IpAddr, target: u16) -> any
     if !is_ours(&found) {
         return Ok(false);
     }
-    if ports(&found) != ports(&wanted)
+    if !same_ports(&found, &wanted)
         && let Some(spec) = &mut found.spec
     {
         spec.ports = wanted.spec.and_then(|spec| spec.ports);

@@ -93,7 +93,8 @@ fn signers_take_what_upstreams_take() {
     let with_names = |names: &[&str]| Profile { names: usages(names), ..node.clone() };
     let client = ["digital signature", "client auth"];
     let serving = ["digital signature", "key encipherment", "server auth"];
-    let table: &[(&str, &Profile, &[&str], Result<bool, &str>)] = &[
+    type Row<'a> = (&'a str, &'a Profile, &'a [&'a str], Result<bool, &'a str>);
+    let table: &[Row<'_>] = &[
         (csr::SIGNER_KUBELET_CLIENT, &node, &client, Ok(true)),
         (csr::SIGNER_KUBELET_CLIENT, &node, &["digital signature", "key encipherment", "client auth"], Ok(true)),
         (

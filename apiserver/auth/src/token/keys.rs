@@ -104,7 +104,7 @@ impl PublicKey {
 }
 
 enum Secret {
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -163,7 +163,7 @@ fn read_secret(key: &PrivateKeyDer<'_>, random: &SystemRandom) -> Result<(Secret
         let algorithm = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, key.secret_pkcs8_der(), random) {
             let spki = der::public_key_info(&der::EC_P256, pair.public_key().as_ref());
-            return Ok((Secret::Ec(pair), spki));
+            return Ok((Secret::Ec(Box::new(pair)), spki));
         }
     }
     let pair = match key {

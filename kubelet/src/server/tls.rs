@@ -1,0 +1,65 @@
+//! TLS of the kubelet's server: its certificate, and the CA whose client certificates name users.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+
+use crate::config::Config;
+
+/// The server's configuration. Client certificates are optional; a wrong one ends the handshake.
+///
+/// # Errors
+/// A file is missing or is no PEM, or key and certificate do not belong together.
+pub(super) fn server_config(config: &Config) -> anyhow::Result<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .context("choosing TLS versions")?;
+    let builder = match &config.client_ca {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).with_context(|| format!("a certificate in {}", path.display()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .with_context(|| format!("trusting the clients of {}", path.display()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = match &config.serving_certificate {
+        Some(files) => {
+            let key = PrivateKeyDer::from_pem_file(&files.key)
+                .with_context(|| format!("reading the key {}", files.key.display()))?;
+            (certificates(&files.certificate)?, key)
+        }
+        None => self_signed(config)?,
+    };
+    let mut server = builder.with_single_cert(chain, key).context("using the serving certificate")?;
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(server)
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let pem = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.with_context(|| format!("parsing {}", path.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "{} has no certificate", path.display());
+    Ok(chain)
+}
+
+fn self_signed(config: &Config) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let names = vec![config.node_name.clone(), config.node_ip.to_string()];
+    let made = rcgen::generate_simple_self_signed(names).context("making a self-signed certificate")?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
+        .map_err(|e| anyhow::anyhow!("using the key of a self-signed certificate: {e}"))?;
+    Ok((vec![made.cert.der().clone()], key))
+}

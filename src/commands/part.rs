@@ -1,0 +1,124 @@
+//! One component alone, as `kube-apiserver`, `kube-scheduler` and the others are run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use apiserver_auth::pki::{Pki, Profile};
+use jiff::Timestamp;
+use kubelet_runtime::Core;
+
+use super::{machine, require_root, start_logging, up};
+use crate::cli::PartArgs;
+use crate::cluster::{self, API_PORT, ApiServer, Machine};
+use crate::layout::{Layout, write_private};
+use crate::node::{self, Clients};
+use crate::parts::Parts;
+use crate::progress::Progress;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Apiserver,
+    Scheduler,
+    ControllerManager,
+    Kubelet,
+    Proxy,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apiserver => "apiserver",
+            Self::Scheduler => "scheduler",
+            Self::ControllerManager => "controller-manager",
+            Self::Kubelet => "kubelet",
+            Self::Proxy => "proxy",
+        }
+    }
+
+    /// The user (and groups) that the component is, when no kubeconfig says otherwise.
+    fn profile(self, machine: &Machine) -> Profile {
+        match self {
+            Self::Apiserver => Pki::admin(),
+            Self::Scheduler => Profile::client("system:kube-scheduler", &[]),
+            Self::ControllerManager => Profile::client("system:kube-controller-manager", &[]),
+            Self::Kubelet => Profile::client(&format!("system:node:{}", machine.name), &["system:nodes"]),
+            Self::Proxy => Profile::client("system:kube-proxy", &[]),
+        }
+    }
+}
+
+pub fn run(args: PartArgs, part: Part) -> Result<()> {
+    require_root(part.name())?;
+    let layout = Layout::create(&args.dir.data_dir)?;
+    start_logging()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(serve(&args, part, &layout))
+}
+
+async fn serve(args: &PartArgs, part: Part, layout: &Layout) -> Result<()> {
+    let machine = machine(&args.node)?;
+    let progress = Progress::start();
+    let mut parts = Parts::new();
+    let api = match part {
+        Part::Apiserver => Some(ApiServer::start(layout, &machine, &mut parts, &progress).await?),
+        _ => {
+            let clients = clients(args, part, layout, &machine).await?;
+            start(args, part, layout, &machine, &clients, &mut parts).await?;
+            progress.reached(&format!("{} started", part.name()));
+            None
+        }
+    };
+    up::stop_signal(&parts).await?;
+    parts.end(up::PATIENCE).await;
+    if let Some(api) = api {
+        api.close().await;
+    }
+    Ok(())
+}
+
+async fn start(
+    args: &PartArgs,
+    part: Part,
+    layout: &Layout,
+    machine: &Machine,
+    clients: &Clients,
+    parts: &mut Parts,
+) -> Result<()> {
+    match part {
+        Part::Apiserver => {}
+        Part::Scheduler => cluster::start_scheduler(clients, machine, parts),
+        Part::ControllerManager => {
+            let path = layout.pki().join("ca.crt");
+            let ca_pem = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            cluster::start_controllers(clients, &ca_pem, machine, parts);
+        }
+        Part::Kubelet => {
+            let core = Core::open(node::runtime_config(layout, &args.node.registry_mirror)).await;
+            node::start_kubelet(layout, machine, clients, core.context("open the container runtime")?, parts);
+        }
+        Part::Proxy => node::start_proxy(layout, machine, clients, parts),
+    }
+    Ok(())
+}
+
+/// Clients by the kubeconfig given, or by a certificate from the data directory's own CA. One identity serves all
+/// parts of the component.
+async fn clients(args: &PartArgs, part: Part, layout: &Layout, machine: &Machine) -> Result<Clients> {
+    let path = match &args.kubeconfig {
+        Some(path) => path.clone(),
+        None => own_kubeconfig(part, layout, machine)?,
+    };
+    let client = client::from_kubeconfig(&path).await?;
+    Ok(Arc::new(move |_| client.clone()))
+}
+
+fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine) -> Result<PathBuf> {
+    let now = Timestamp::now();
+    let pki = Pki::ensure(&layout.pki(), &[], now).context("load the cluster's certificates")?;
+    let server = format!("https://{}:{API_PORT}", machine.ip);
+    let text = pki.kubeconfig(&server, &part.profile(machine), now).context("make the component's kubeconfig")?;
+    let path = layout.pki().join(format!("{}.kubeconfig", part.name()));
+    write_private(&path, text.as_bytes())?;
+    Ok(path)
+}

@@ -1,0 +1,111 @@
+//! `cox status`: on one screen, what runs, what it uses and what is wrong.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use crate::cli::DirArgs;
+use crate::layout::Layout;
+use crate::node::is_ready;
+
+/// Warnings in the log that are shown.
+const LOG_LINES: usize = 5;
+
+pub fn run(args: &DirArgs) -> Result<()> {
+    let layout = Layout::at(&args.data_dir)?;
+    let Some(pid) = layout.running() else {
+        println!("no cluster runs from {}", layout.dir().display());
+        return Ok(());
+    };
+    println!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id());
+    println!("process    {pid}, {}", usage(pid)?);
+    println!("disk       {}", megabytes(size_of(layout.dir())));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let (text, wrong) = runtime.block_on(ask(&layout))?;
+    print!("{text}");
+    let wrong: Vec<String> = wrong.into_iter().chain(log_warnings(&layout)).collect();
+    if wrong.is_empty() {
+        println!("wrong      nothing");
+    }
+    for line in wrong {
+        println!("wrong      {line}");
+    }
+    Ok(())
+}
+
+/// Memory (proportional set size) and CPU time of a process.
+fn usage(pid: i32) -> Result<String> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("read the process's memory")?;
+    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).and_then(|rest| rest.split_whitespace().next());
+    let kilobytes: u64 = pss.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read the process's times")?;
+    // Fields are counted behind the name, which may hold blanks.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let seconds = (ticks(11) + ticks(12)) / 100;
+    Ok(format!("memory {} MB, CPU time {seconds} s", kilobytes / 1024))
+}
+
+fn size_of(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
+    let own = meta.blocks() * 512;
+    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+    if meta.is_dir() { own + below.map(|entry| size_of(&entry.path())).sum::<u64>() } else { own }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes / 1_000_000)
+}
+
+async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
+    let client: Client = client::from_kubeconfig(&layout.kubeconfig()).await?;
+    let (mut text, mut wrong) = (String::new(), Vec::new());
+    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes = match nodes.list(&ListParams::default()).await {
+        Ok(nodes) => nodes.items,
+        Err(error) => return Ok((text, vec![format!("the API does not answer: {error}")])),
+    };
+    for node in &nodes {
+        let ready = if is_ready(node) { "Ready" } else { "NotReady" };
+        writeln!(text, "node       {} {ready}", node.name_any()).context("format")?;
+        if !is_ready(node) {
+            wrong.push(format!("node {} is not Ready", node.name_any()));
+        }
+    }
+    let pods: Api<Pod> = Api::all(client);
+    let pods = pods.list(&ListParams::default()).await.context("list the Pods")?.items;
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    let count = |wanted: &str| pods.iter().filter(|pod| phase(pod) == wanted).count();
+    let phases = ["Running", "Pending", "Succeeded", "Failed", "Unknown"];
+    let counted: Vec<String> = phases.iter().map(|p| (*p, count(p))).filter(|(_, n)| *n > 0).map(|(p, n)| format!("{n} {p}")).collect();
+    let all = if counted.is_empty() { "none".to_owned() } else { counted.join(", ") };
+    writeln!(text, "Pods       {all}").context("format")?;
+    wrong.extend(pods.iter().filter_map(trouble));
+    Ok((text, wrong))
+}
+
+/// Why a Pod does not run, if it says.
+fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    let waiting = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    let reason = waiting.filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone()).find(|reason| {
+        !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing")
+    });
+    if let Some(reason) = reason {
+        return Some(format!("Pod {name}: {reason}"));
+    }
+    let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    Some(format!("Pod {name}: {}", scheduled.message.clone().unwrap_or_default()))
+}
+
+/// The newest errors in the log.
+fn log_warnings(layout: &Layout) -> Vec<String> {
+    let text = std::fs::read_to_string(layout.log_file()).unwrap_or_default();
+    let errors: Vec<&str> = text.lines().filter(|line| line.contains(" ERROR ")).collect();
+    errors[errors.len().saturating_sub(LOG_LINES)..].iter().map(|line| format!("log: {line}")).collect()
+}
