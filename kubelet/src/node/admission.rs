@@ -17,18 +17,6 @@ pub fn check(agent: &Agent, pod: &Pod) -> Option<(String, String)> {
     fits(agent, pod, others.iter().map(AsRef::as_ref))
 }
 
-/// The reason of the event of a rejection: it is the status's.
-pub fn event_reason(reason: &str) -> &'static str {
-    match reason {
-        "OutOfcpu" => "OutOfcpu",
-        "OutOfmemory" => "OutOfmemory",
-        "OutOfpods" => "OutOfpods",
-        "NodeAffinity" => "NodeAffinity",
-        "NodePorts" => "NodePorts",
-        _ => "UnexpectedAdmissionError",
-    }
-}
-
 fn fits<'a>(agent: &Agent, pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone) -> Option<(String, String)> {
     let count = i64::try_from(others.clone().count()).unwrap_or(i64::MAX);
     let allocatable = agent.allocatable();

@@ -211,7 +211,6 @@ impl Manager {
             admission::check(&self.agent, &pod)
         };
         if let Some((reason, message)) = &rejection {
-            let reason = admission::event_reason(reason);
             self.agent.recorder.pod(&pod, Type::Warning, reason, message.as_str());
         }
         if from_file {
