@@ -33,6 +33,12 @@ pub fn bootstrap_objects() -> Vec<Object> {
     objects
 }
 
+/// The rules of ClusterRole `system:node`, which the Node authorizer grants without a binding.
+pub fn node_rules() -> Vec<Rule> {
+    let lines = include_str!("upstream.txt").lines().skip_while(|line| *line != "ClusterRole system:node").skip(1);
+    lines.take_while(|line| line.starts_with(' ')).filter_map(rule).collect()
+}
+
 /// The rules of a ClusterRole that aggregates others, in the order of their names; `None` when it aggregates none.
 pub fn aggregated_rules(role: &Object, all: &[Object]) -> Option<Vec<Value>> {
     let selectors = object::at(role, &["aggregationRule", "clusterRoleSelectors"])?.as_array()?;
