@@ -113,7 +113,7 @@ impl Manager {
                 self.applied(pod);
             }
             Event::Apply(pod) => self.applied(pod),
-            Event::Delete(pod) => self.deleted(&pod),
+            Event::Delete(pod) => self.deleted(pod),
             Event::InitDone => self.sync(),
         }
     }
@@ -131,11 +131,16 @@ impl Manager {
         }
     }
 
-    fn deleted(&mut self, pod: &Pod) {
-        if spec::is_mirror(pod) {
-            self.mirror(pod, false);
-        } else if let Some(entry) = self.agent.pods.get(spec::uid(pod)) {
-            entry.mailbox.post(|inbox| inbox.removed = true);
+    /// The last state of a deleted Pod says how long it may take to end.
+    fn deleted(&mut self, mut pod: Pod) {
+        if spec::is_mirror(&pod) {
+            self.mirror(&pod, false);
+        } else if let Some(entry) = self.agent.pods.get(spec::uid(&pod)) {
+            pod.metadata.managed_fields = None;
+            entry.mailbox.post(|inbox| {
+                inbox.pod = Some(Arc::new(pod));
+                inbox.removed = true;
+            });
         }
     }
 
