@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::{Gvk, Object, Reason, Status};
 use apiserver_auth::UserInfo;
 use apiserver_auth::policy::reconcile::{Action, plan};
+use futures::TryStreamExt as _;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::http::negotiate::Accept;
 use crate::http::params::Params;
 use crate::pipeline::options::DeleteOptions;
-use crate::pipeline::{Call, create, delete, update};
+use crate::pipeline::{Call, create, decode, delete, managed, update};
 use crate::rows::Row;
 use crate::server::Shared;
 
@@ -55,6 +56,9 @@ pub fn call<'a>(
     }
 }
 
+/// How many objects of the policy are written at a time: they share the store's syncs.
+const TOGETHER: usize = 32;
+
 /// What could not be created, and why.
 pub type Failure = (String, Status);
 
@@ -86,11 +90,8 @@ pub async fn run(server: &Arc<Shared>) -> Result<(), Failure> {
         ensure(server, object(class)).await?;
     }
     service(server).await?;
-    let policy = apiserver_auth::policy::bootstrap_objects();
-    for expected in policy {
-        reconcile(server, expected).await?;
-    }
-    Ok(())
+    let policy = apiserver_auth::policy::bootstrap_objects().into_iter().map(Ok);
+    futures::stream::iter(policy).try_for_each_concurrent(TOGETHER, |expected| reconcile(server, expected)).await
 }
 
 /// The `kubernetes` Service and where it leads: this server.
@@ -113,7 +114,8 @@ async fn service(server: &Arc<Shared>) -> Result<(), Failure> {
         "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]});
     set(server, object(endpoints), "subsets").await?;
     let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
     set(server, object(slice), "endpoints").await
@@ -161,6 +163,9 @@ async fn create(server: &Arc<Shared>, row: &Arc<Row>, object: Object) -> Result<
     let (user, headers, what) = (identity(), HeaderMap::new(), what(&object));
     let (namespace, _) = names(&object);
     let call = call(server, row, &user, &headers, "create", (&namespace, ""));
+    let mut object = object;
+    decode::default(&call, &mut object);
+    managed::note(&call, &mut object, None);
     match create::store(&call, object).await {
         Ok(_) => Ok(()),
         Err(status) if status.is(Reason::AlreadyExists) => Ok(()),

@@ -36,9 +36,9 @@ const SLICES: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/ser
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 enum Watched {
-    Service(Event<ApiService>),
-    Slice(Event<EndpointSlice>),
-    Node(Event<ApiNode>),
+    Service(Box<Event<ApiService>>),
+    Slice(Box<Event<EndpointSlice>>),
+    Node(Box<Event<ApiNode>>),
 }
 
 /// One IP version's share of the kernel's state.
@@ -109,9 +109,9 @@ fn watch_all(client: &Client, node_name: &str) -> SelectAll<BoxStream<'static, W
     let own = selecting("").fields(&format!("metadata.name={node_name}"));
     let nodes = changes(Api::<ApiNode>::all(client.clone()), own, "this Node");
     select_all([
-        services.map(Watched::Service).boxed(),
-        slices.map(Watched::Slice).boxed(),
-        nodes.map(Watched::Node).boxed(),
+        services.map(|event| Watched::Service(Box::new(event))).boxed(),
+        slices.map(|event| Watched::Slice(Box::new(event))).boxed(),
+        nodes.map(|event| Watched::Node(Box::new(event))).boxed(),
     ])
 }
 
@@ -170,20 +170,20 @@ impl Proxy {
 
     fn take(&mut self, event: Watched) {
         match event {
-            Watched::Service(event) => match self.services.step(event) {
+            Watched::Service(event) => match self.services.step(*event) {
                 Some(Change::Set(name, object)) => self.index.set_service(name, Service::from_api(&object)),
                 Some(Change::Remove(name)) => self.index.set_service(name, None),
                 Some(Change::Retain(names)) => self.index.retain_services(&names),
                 None => {}
             },
-            Watched::Slice(event) => match self.slices.step(event) {
+            Watched::Slice(event) => match self.slices.step(*event) {
                 Some(Change::Set(name, object)) => self.index.set_slice(name, Slice::from_api(&object)),
                 Some(Change::Remove(name)) => self.index.set_slice(name, None),
                 Some(Change::Retain(names)) => self.index.retain_slices(&names),
                 None => {}
             },
             Watched::Node(event) => {
-                if let Some(Change::Set(_, object)) = self.nodes.step(event) {
+                if let Some(Change::Set(_, object)) = self.nodes.step(*event) {
                     let zone = object.labels().get(ZONE).cloned();
                     if zone != self.node.zone {
                         self.node.zone = zone;

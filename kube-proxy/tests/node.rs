@@ -74,7 +74,7 @@ impl World {
 #[test]
 fn pods_reach_pods_of_near_and_far_nodes_and_the_world() {
     let mut world = World::new();
-    for from in 0..3 {
+    for (from, ip) in IPS.into_iter().enumerate() {
         for to in 0..3 {
             let pod = &world.nodes[from].pod;
             let target = format!("10.244.{to}.2:8080");
@@ -85,7 +85,7 @@ fn pods_reach_pods_of_near_and_far_nodes_and_the_world() {
             eventually(&format!("node {from} reaches pod {to}"), || world.nodes[from].ns.ask(&target).is_ok());
         }
         let reply = world.nodes[from].pod.ask("203.0.113.1:8080").unwrap();
-        assert_eq!(reply.client.to_string(), IPS[from], "the world sees the node");
+        assert_eq!(reply.client.to_string(), ip, "the world sees the node");
     }
     assert!(world.routes(0).contains("10.244.1.0/24 via 192.168.1.12 dev eth0"), "{}", world.routes(0));
     assert!(world.routes(0).contains("10.244.2.0/24 via 10.244.2.1 dev cox0badcaf0vx onlink"), "{}", world.routes(0));
@@ -95,6 +95,13 @@ fn pods_reach_pods_of_near_and_far_nodes_and_the_world() {
     eventually("route restored", || world.routes(0).contains("10.244.1.0/24 via 192.168.1.12"));
     world.nodes[0].ns.ip("link del cox0badcaf0vx");
     eventually("tunnel restored", || world.nodes[0].pod.ask("10.244.2.2:8080").is_ok());
+
+    world.nodes[0].ns.ip("link set eth0 down");
+    assert!(!world.routes(0).contains("10.244.1.0/24"));
+    world.nodes[0].ns.ip("link set eth0 up");
+    eventually("route restored", || world.routes(0).contains("10.244.1.0/24 via 192.168.1.12"));
+    world.nodes[0].ns.ip("route add default via 192.168.1.1");
+    eventually("tunnel works", || world.nodes[0].pod.ask("10.244.2.2:8080").is_ok());
 
     // Without the process the network stays; a node that leaves is forgotten.
     world.nodes[0].proxy.stop();

@@ -25,7 +25,7 @@ const LAST_PART: u64 = 32;
 
 enum Job {
     Prepare(PathBuf, u64),
-    Save { state: Arc<State>, last: bool },
+    Save(Arc<State>),
 }
 
 /// The engine thread's side: decides when.
@@ -45,6 +45,8 @@ pub struct Keeper {
 struct Shared {
     /// A save is under way.
     busy: AtomicBool,
+    /// The store is closing: only what a quick next start needs is done.
+    closing: AtomicBool,
     /// Length of the newest snapshot in bytes: it is not written again before the log has grown by as much.
     snapshot_length: AtomicU64,
 }
@@ -57,6 +59,8 @@ struct Worker {
     snapshots: PathBuf,
     sled_path: PathBuf,
     sled_cache: u64,
+    /// Whether sled has what the last snapshot has. The log reaches back to the one before, so every other will do.
+    copied: bool,
     /// Held until the last write is done.
     _lock: File,
 }
@@ -78,7 +82,16 @@ impl Keeper {
             }
         };
         let shared = Arc::new(Shared::default());
-        let worker = Worker { disk, inbox, shared: shared.clone(), snapshots, sled_path, sled_cache, _lock: lock };
+        let worker = Worker {
+            disk,
+            inbox,
+            shared: shared.clone(),
+            snapshots,
+            sled_path,
+            sled_cache,
+            copied: false,
+            _lock: lock,
+        };
         let (jobs, queue) = sync_channel(4);
         let worker = std::thread::Builder::new().name("store-keeper".into()).spawn(move || worker.run(&queue));
         let worker = worker.map_err(io_error("start the store's keeper"))?;
@@ -122,7 +135,7 @@ impl Beside for Keeper {
             return;
         }
         self.shared.busy.store(true, Ordering::Release);
-        if self.order(Job::Save { state: Arc::new(engine.state().clone()), last: false }) {
+        if self.order(Job::Save(Arc::new(engine.state().clone()))) {
             self.snapshot_at = self.written;
         } else {
             self.shared.busy.store(false, Ordering::Release);
@@ -130,9 +143,10 @@ impl Beside for Keeper {
     }
 
     fn finish(&mut self, state: Arc<State>) {
+        self.shared.closing.store(true, Ordering::Relaxed);
         if self.written - self.snapshot_at >= self.threshold() / LAST_PART
             && let Some(jobs) = &self.jobs
-            && jobs.send(Job::Save { state, last: true }).is_err()
+            && jobs.send(Job::Save(state)).is_err()
         {
             tracing::warn!("store: its keeper is gone; the next start replays the log");
         }
@@ -167,7 +181,7 @@ fn from_sled(path: &std::path::Path, cache_bytes: u64) -> Option<State> {
 }
 
 impl Worker {
-    fn run(self, queue: &Receiver<Job>) {
+    fn run(mut self, queue: &Receiver<Job>) {
         while let Ok(job) = queue.recv() {
             let input = match job {
                 Job::Prepare(path, bytes) => match segment::prepare(&*self.disk, &path, bytes) {
@@ -177,11 +191,9 @@ impl Worker {
                         continue;
                     }
                 },
-                Job::Save { state, last } => {
+                Job::Save(state) => {
                     let released = self.snapshot(&state);
-                    if !last {
-                        self.copy_to_sled(&state);
-                    }
+                    self.copied = !self.copied && self.copy_to_sled(&state);
                     drop(state);
                     self.shared.busy.store(false, Ordering::Release);
                     Input::Saved { released }
@@ -207,12 +219,18 @@ impl Worker {
     }
 
     /// What cannot be brought up to date is thrown away; the next save makes it anew.
-    fn copy_to_sled(&self, state: &State) {
-        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state) {
+    fn copy_to_sled(&self, state: &State) -> bool {
+        let closing = &self.shared.closing;
+        if closing.load(Ordering::Relaxed) {
+            return false;
+        }
+        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state, closing) {
             tracing::warn!(%error, "store: sled's copy is thrown away");
             if let Err(error) = sled_state::discard(&self.sled_path) {
                 tracing::warn!(%error, "store: sled's copy stays");
             }
+            return false;
         }
+        true
     }
 }

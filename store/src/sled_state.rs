@@ -15,6 +15,7 @@ use std::iter::Peekable;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use crate::image;
 
 const PIECE: usize = 64 << 10;
 /// Bytes that one batch takes at most, roughly.
-const BATCH: usize = 4 << 20;
+const BATCH: usize = 1 << 20;
 /// How often a lock that a former handle still holds is tried again, and after what time.
 const LOCK_TRIES: u32 = 300;
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
@@ -45,6 +46,8 @@ pub enum Fault {
     Damaged(&'static str),
     #[error("sled panicked")]
     Panicked,
+    #[error("stopped between two batches")]
+    Stopped,
 }
 
 impl From<crate::codec::Malformed> for Fault {
@@ -79,9 +82,13 @@ pub fn load(path: &Path, cache_bytes: u64) -> Result<Option<State>, Fault> {
     guarded(|| Copy::open(path, cache_bytes)?.load())
 }
 
-/// Brings the copy to `state`, writing only what differs. After an error it must be discarded.
-pub fn save(path: &Path, cache_bytes: u64, state: &State) -> Result<(), Fault> {
-    guarded(|| Copy::open(path, cache_bytes)?.save(state))
+/// Brings the copy to `state`, writing only what differs. After an error it must be discarded. It ends early, with
+/// nothing spoilt, when `stop` is set.
+pub fn save(path: &Path, cache_bytes: u64, state: &State, stop: &AtomicBool) -> Result<(), Fault> {
+    match guarded(|| Copy::open(path, cache_bytes)?.save(state, stop)) {
+        Err(Fault::Stopped) => Ok(()),
+        other => other,
+    }
 }
 
 struct Copy {
@@ -147,7 +154,7 @@ impl Copy {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn save(mut self, state: &State) -> Result<(), Fault> {
+    fn save(mut self, state: &State, stop: &AtomicBool) -> Result<(), Fault> {
         self.sum = self.stored_sum()?;
         let mut there = self.places().peekable();
         for (place, change) in state.mvcc.changes() {
@@ -162,14 +169,14 @@ impl Copy {
                 self.sum = self.sum.wrapping_add(weight(&key, piece));
                 self.batch.insert(&key, piece);
             }
-            self.grow(encoded.len())?;
+            self.grow(encoded.len(), stop)?;
         }
         let description = image::encode_description(state);
         let mut checked = crc32fast::hash(&description).to_le_bytes().to_vec();
         checked.extend_from_slice(&description);
         self.batch.insert(DESCRIPTION, checked);
         self.commit()?;
-        self.remove_surplus(state)?;
+        self.remove_surplus(state, stop)?;
         self.db.flush()?;
         Ok(())
     }
@@ -182,21 +189,24 @@ impl Copy {
         })
     }
 
-    fn remove_surplus(&mut self, state: &State) -> Result<(), Fault> {
+    fn remove_surplus(&mut self, state: &State, stop: &AtomicBool) -> Result<(), Fault> {
         for item in self.db.scan_prefix([CHANGE]) {
             let (key, value) = item?;
             if !state.mvcc.changes().contains_key(&place_of(&key)?.0) {
                 self.sum = self.sum.wrapping_sub(weight(&key, &value));
                 self.batch.remove(&key);
-                self.grow(key.len() + value.len())?;
+                self.grow(key.len() + value.len(), stop)?;
             }
         }
         self.commit()
     }
 
-    fn grow(&mut self, bytes: usize) -> Result<(), Fault> {
+    fn grow(&mut self, bytes: usize, stop: &AtomicBool) -> Result<(), Fault> {
         self.batch_bytes += bytes;
-        if self.batch_bytes > BATCH { self.commit() } else { Ok(()) }
+        if self.batch_bytes <= BATCH {
+            return Ok(());
+        }
+        if stop.load(Ordering::Relaxed) { Err(Fault::Stopped) } else { self.commit() }
     }
 
     fn commit(&mut self) -> Result<(), Fault> {

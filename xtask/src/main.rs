@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what developers run besides cargo itself.
 
 mod generate;
+mod hello;
 mod tidy;
 
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <command>
 
   generate [--from DIR]   write api/data/ from the published documents of a Kubernetes version
+  hello-image FILE        build the hello app and write its image as a docker-archive
   tidy                    check what a program can check of the house rules";
 
 fn main() -> ExitCode {
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["generate"] => generate::write(&generate::published()),
         ["generate", "--from", from] => generate::write(from.as_ref()),
+        ["hello-image", file] => hello::write_image(&root(), file.as_ref()),
         ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

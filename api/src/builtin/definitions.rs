@@ -269,6 +269,11 @@ fn parse(attributes: &Attributes) -> Schema {
     schema.patch_merge_key = Text::Borrowed(attributes.merge);
     let is_collection = schema.ty == Type::Array || schema.additional.is_some();
     schema.omit_empty = attributes.zero == "omit" || (is_collection && attributes.zero != "keep");
+    // Some defaults are zero values, which are then not written.
+    let is_nothing = |value: &Value| *value == 0 || *value == "" || *value == false;
+    if schema.omit_empty && schema.default.as_ref().is_some_and(is_nothing) {
+        schema.default = None;
+    }
     if attributes.zero == "zero" {
         schema.default = Some(Value::from("0"));
     }

@@ -1,9 +1,44 @@
 //! What Go's JSON scanner says about bytes that are no JSON. Only run after our own parser refused them.
 
 /// Why the bytes are no JSON, in the words of Go's `encoding/json`; `None` when they are.
-pub(super) fn syntax_error(bytes: &[u8]) -> Option<String> {
+pub(crate) fn syntax_error(bytes: &[u8]) -> Option<String> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.document().err()
+}
+
+/// The bytes with what Go's decoder replaces replaced: bytes that are no UTF-8 and escapes of lone surrogates become
+/// U+FFFD. `None` when there is nothing to replace, or the bytes are no JSON otherwise.
+pub(super) fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
+    if syntax_error(bytes).is_some() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_ref();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let length = match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(_), _) => {
+                out.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            (None, _) => 2,
+        };
+        let end = escape.char_indices().nth(length).map_or(escape.len(), |(end, _)| end);
+        out.push_str(&escape[..end]);
+        rest = &escape[end..];
+    }
+    out.push_str(rest);
+    (out.as_bytes() != bytes).then(|| out.into_bytes())
+}
+
+/// The surrogate that a text starts with the escape of.
+fn surrogate(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok().filter(|code| (0xd800..=0xdfff).contains(code))
 }
 
 struct Scanner<'a> {

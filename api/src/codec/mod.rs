@@ -4,8 +4,11 @@
 //! fields, and zero values of fields that it omits then.
 
 mod go_json;
+mod go_names;
 mod scalars;
 mod seed;
+
+pub(crate) use go_json::syntax_error;
 
 use serde_json::Value;
 
@@ -50,10 +53,11 @@ pub struct Decoded {
 /// `BadRequest` with upstream's message for bytes that are no JSON, another kind, a value of a wrong type, and, when
 /// `mode` is strict, unknown and duplicate fields.
 pub fn decode(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidation) -> Result<Decoded, Status> {
-    let mut context = seed::Context::new(mode);
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let decoded = context.object(schema, &mut json).and_then(|object| json.end().map(|()| object));
     let body = Body { bytes, gvk };
+    let (mut decoded, mut context) = pass(bytes, schema, mode);
+    if let (Err(_), true, Some(repaired)) = (&decoded, context.is_unhurt(), go_json::repaired(bytes)) {
+        (decoded, context) = pass(&repaired, schema, mode);
+    }
     match decoded {
         Ok(object) => {
             body.check_version(&Claim::of_object(&object))?;
@@ -66,6 +70,17 @@ pub fn decode(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidation) -
             Err(body.undecodable(&context.into_failure().unwrap_or_else(|| error.to_string())))
         }
     }
+}
+
+fn pass<'s>(
+    bytes: &[u8],
+    schema: &'s Schema,
+    mode: FieldValidation,
+) -> (serde_json::Result<Object>, seed::Context<'s>) {
+    let mut context = seed::Context::new(mode);
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let decoded = context.object(schema, &mut json).and_then(|object| json.end().map(|()| object));
+    (decoded, context)
 }
 
 /// Decodes YAML as an object of a kind, like [`decode`].

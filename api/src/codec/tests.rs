@@ -118,3 +118,52 @@ fn deep_nesting_is_refused_and_does_not_overflow() {
     let body = format!(r#"{{"metadata":{{"managedFields":[{{"fieldsV1":{deep}}}]}}}}"#);
     assert!(run("ConfigMap", &body, FieldValidation::Ignore).is_err());
 }
+
+#[test]
+fn bytes_that_are_no_text_are_replaced_as_go_does() {
+    for (body, text) in [
+        (&br#"{"data":{"a":"\ud800x"}}"#[..], "\u{fffd}x"),
+        (br#"{"data":{"a":"\ud83d\ude00\\ud800"}}"#, "\u{1f600}\\ud800"),
+        (b"{\"data\":{\"a\":\"\xffx\"}}", "\u{fffd}x"),
+    ] {
+        let gvk = Gvk::new("", "v1", "ConfigMap");
+        let schema = builtin::schema_of_kind(&gvk).unwrap();
+        let decoded = decode(body, &gvk, &schema, FieldValidation::Strict).unwrap();
+        assert_eq!(decoded.object["data"]["a"], text);
+    }
+}
+
+/// A small generator, so that the test is the same every time.
+fn next(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 33).unwrap()
+}
+
+#[test]
+fn no_body_makes_the_decoder_panic_and_both_parsers_agree_on_what_is_json() {
+    let gvk = Gvk::new("", "v1", "Pod");
+    let schema = builtin::schema_of_kind(&gvk).unwrap();
+    let good = r#"{"metadata":{"name":"a\u00e4","labels":{"x":"y"}},"spec":{"containers":[
+        {"name":"c","ports":[{"containerPort":-1.5e2}],"tty":true,"stdin":false,"env":null,"resources":{"limits":{"cpu":"1"}}}]}}"#;
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..20_000 {
+        let mut body = good.as_bytes().to_vec();
+        for _ in 0..=next(&mut state) % 3 {
+            let at = next(&mut state) % body.len();
+            match next(&mut state) % 3 {
+                0 => body.truncate(at.max(1)),
+                1 => body[at] = b"{}[]\",:\\0e.-x \n"[next(&mut state) % 15],
+                _ => drop(body.remove(at)),
+            }
+            if body.is_empty() {
+                body.push(b'x');
+            }
+        }
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        let shown = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(go_json::syntax_error(&body).is_none(), is_json || go_json::repaired(&body).is_some(), "{shown}");
+        assert!(decode(&body, &gvk, &schema, FieldValidation::Strict).is_ok() <= is_json, "{shown}");
+    }
+}

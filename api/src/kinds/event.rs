@@ -5,15 +5,27 @@ use serde_json::Value;
 use super::json::{default_object, object, text};
 use super::prepare;
 use crate::field::{ErrorList, FieldError, Path};
-use crate::{Object, object as meta};
 use crate::table::Hooks;
+use crate::{Object, object as meta};
 
 pub fn core_hooks() -> Hooks {
-    Hooks { default: Some(default_core), prepare: Some(prepare::nothing), validate: Some(validate), fields: Some(core_fields), ..Hooks::default() }
+    Hooks {
+        default: Some(default_core),
+        prepare: Some(prepare::nothing),
+        validate: Some(validate),
+        fields: Some(core_fields),
+        ..Hooks::default()
+    }
 }
 
 pub fn events_hooks() -> Hooks {
-    Hooks { default: Some(default_events), prepare: Some(prepare::nothing), validate: Some(validate), fields: Some(events_fields), ..Hooks::default() }
+    Hooks {
+        default: Some(default_events),
+        prepare: Some(prepare::nothing),
+        validate: Some(validate),
+        fields: Some(events_fields),
+        ..Hooks::default()
+    }
 }
 
 /// Upstream writes these fields always.

@@ -1,4 +1,5 @@
-//! DefaultStorageClass and DefaultIngressClass: what names no class gets the default one, the newest where there are several.
+//! DefaultStorageClass and DefaultIngressClass: what names no class gets the default one, the newest where there are
+//! several.
 
 use std::cmp::Reverse;
 
@@ -43,7 +44,8 @@ impl Plugin for DefaultStorageClass {
 
     fn admit(&self, request: &mut Request<'_>, objects: &dyn Objects) -> Result<(), Status> {
         let Some(claim) = &request.object else { return Ok(()) };
-        if has_spec(claim, "storageClassName") || annotation(claim, "volume.beta.kubernetes.io/storage-class").is_some() {
+        if has_spec(claim, "storageClassName") || annotation(claim, "volume.beta.kubernetes.io/storage-class").is_some()
+        {
             return Ok(());
         }
         let marks = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];

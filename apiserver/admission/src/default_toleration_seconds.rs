@@ -1,4 +1,5 @@
-//! DefaultTolerationSeconds: a Pod stays for five minutes on a node that is not ready or unreachable, unless it says otherwise.
+//! DefaultTolerationSeconds: a Pod stays for five minutes on a node that is not ready or unreachable, unless it says
+//! otherwise.
 
 use api::{Gvr, Status, object};
 use apiserver_auth::Objects;

@@ -54,9 +54,8 @@ fn is_namespaces(gvr: &Gvr) -> bool {
 
 fn being_terminated(request: &Request<'_>) -> Status {
     let namespace = request.namespace;
-    let mut status = request.forbidden(&format!(
-        "unable to create new content in namespace {namespace} because it is being terminated"
-    ));
+    let mut status = request
+        .forbidden(&format!("unable to create new content in namespace {namespace} because it is being terminated"));
     status.details.get_or_insert_default().causes.push(Cause {
         reason: "NamespaceTerminating".to_owned(),
         message: format!("namespace {namespace} is being terminated"),

@@ -40,7 +40,9 @@ impl Plugin for PodTopologyLabels {
 /// The node of a Pod or of a Binding, whose labels the Pod takes over.
 fn node_name<'a>(object: &'a Object, subresource: &str) -> &'a str {
     match subresource {
-        "binding" if object::str_at(object, &["target", "kind"]) == "Node" => object::str_at(object, &["target", "name"]),
+        "binding" if object::str_at(object, &["target", "kind"]) == "Node" => {
+            object::str_at(object, &["target", "name"])
+        }
         "binding" => "",
         _ => object::str_at(object, &["spec", "nodeName"]),
     }

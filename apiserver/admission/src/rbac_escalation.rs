@@ -1,4 +1,5 @@
-//! Nobody grants what they do not have: upstream does this in the storage of roles and bindings; here it is a plugin like others.
+//! Nobody grants what they do not have: upstream does this in the storage of roles and bindings; here it is a plugin
+//! like others.
 
 use std::sync::Arc;
 

@@ -28,7 +28,8 @@ impl Plugin for RuntimeClass {
         let Some(class) = class(request, objects)? else { return Ok(()) };
         if let Some(overhead) = overhead(&class) {
             let given = request.object.as_ref().and_then(|pod| object::at(pod, &["spec", "overhead"]));
-            if given.and_then(Value::as_object).is_some_and(|given| !given.is_empty() && !same_amounts(given, overhead)) {
+            if given.and_then(Value::as_object).is_some_and(|given| !given.is_empty() && !same_amounts(given, overhead))
+            {
                 return Err(request.forbidden(DIFFERS));
             }
             if let Some(pod) = &mut request.object {
@@ -46,9 +47,10 @@ impl Plugin for RuntimeClass {
             (Some(wanted), given) if !given.is_some_and(|given| same_amounts(given, wanted)) => {
                 Err(request.forbidden(DIFFERS))
             }
-            (None, Some(_)) => Err(request.forbidden(
-                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
-            )),
+            (None, Some(_)) => {
+                Err(request
+                    .forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"))
+            }
             _ => Ok(()),
         }
     }
@@ -82,7 +84,8 @@ fn schedule(request: &mut Request<'_>, class: &Object) -> Result<(), Status> {
         match merged.get(key).and_then(Value::as_str) {
             Some(theirs) if theirs != ours => {
                 return Err(request.forbidden(&format!(
-                    "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {ours}; pod.spec.nodeSelector[{key}] = {theirs}"
+                    "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {ours}; pod.spec.nodeSelector[{key}] = \
+                     {theirs}"
                 )));
             }
             _ => drop(merged.insert(key.clone(), value.clone())),

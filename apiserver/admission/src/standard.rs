@@ -21,8 +21,8 @@ use crate::storage::{PersistentVolumeClaimResize, StorageObjectInUseProtection};
 use crate::taint_nodes::TaintNodesByCondition;
 use crate::{Chain, Plugin};
 
-/// The built-in plugins. PodSecurity belongs after TaintNodesByCondition; policies, webhooks and ResourceQuota, in this order,
-/// come after all of these.
+/// The built-in plugins. PodSecurity belongs after TaintNodesByCondition; policies, webhooks and ResourceQuota, in this
+/// order, come after all of these.
 pub fn standard(authorizer: &Arc<dyn Authorizer>, rbac: &Arc<Rbac>) -> Chain {
     let plugins: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(NamespaceLifecycle),

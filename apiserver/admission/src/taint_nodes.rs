@@ -22,7 +22,8 @@ impl Plugin for TaintNodesByCondition {
 
     fn admit(&self, request: &mut Request<'_>, _: &dyn Objects) -> Result<(), Status> {
         let Some(node) = &mut request.object else { return Ok(()) };
-        let is_there = |taint: &serde_json::Value| text(taint, "/key") == NOT_READY && text(taint, "/effect") == "NoSchedule";
+        let is_there =
+            |taint: &serde_json::Value| text(taint, "/key") == NOT_READY && text(taint, "/effect") == "NoSchedule";
         if !spec_list(node, "taints").iter().any(is_there) {
             list_mut(object::child_mut(node, "spec"), "taints").push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
         }

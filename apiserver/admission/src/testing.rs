@@ -1,5 +1,4 @@
 //! One request through one plugin, for tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use apiserver_auth::objects::{
-    INGRESS_CLASSES, NAMESPACES, NODES, PRIORITY_CLASSES, RUNTIME_CLASSES, STORAGE_CLASSES,
-};
+use apiserver_auth::objects::{INGRESS_CLASSES, NAMESPACES, NODES, PRIORITY_CLASSES, RUNTIME_CLASSES, STORAGE_CLASSES};
 use apiserver_auth::pki::{Profile, csr};
 use apiserver_auth::testing::Cluster;
 use apiserver_auth::{Authorizer, Rbac, UserInfo};
@@ -64,14 +62,18 @@ fn namespaces_live_and_die() {
     let status = run(&plugin, at("gone", Ask::create("pods", pod())), &cluster).unwrap_err();
     assert_eq!((status.message.as_str(), status.code), ("namespaces \"gone\" not found", 404));
     let status = run(&plugin, at("dying", Ask::create("pods", pod())), &cluster).unwrap_err();
-    let message = "pods \"p\" is forbidden: unable to create new content in namespace dying because it is being terminated";
+    let message =
+        "pods \"p\" is forbidden: unable to create new content in namespace dying because it is being terminated";
     assert_eq!((status.message.as_str(), status.code), (message, 403));
     let cause = &status.details.unwrap().causes[0];
     assert_eq!((cause.reason.as_str(), cause.field.as_str()), ("NamespaceTerminating", "metadata.namespace"));
     assert_eq!(cause.message, "namespace dying is being terminated");
     assert!(run(&plugin, at("dying", Ask::update("pods", pod(), pod())), &cluster).is_ok(), "finalizers must go");
     assert!(run(&plugin, at("dying", Ask::delete("pods", "p", pod())), &cluster).is_ok());
-    assert!(run(&plugin, at("gone", Ask::create("authorization.k8s.io/localsubjectaccessreviews", pod())), &cluster).is_ok());
+    assert!(
+        run(&plugin, at("gone", Ask::create("authorization.k8s.io/localsubjectaccessreviews", pod())), &cluster)
+            .is_ok()
+    );
     assert!(run(&plugin, at("", Ask::create("nodes", pod())), &cluster).is_ok());
     assert!(run(&plugin, at("new", Ask::create("namespaces", pod())), &cluster).is_ok());
     for immortal in ["default", "kube-system", "kube-public"] {
@@ -108,21 +110,25 @@ fn pods_get_their_priority() {
         ),
         (
             json!({"priorityClassName": "high", "preemptionPolicy": "PreemptLowerPriority"}),
-            Err("the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority \
-                 admission controller computed Never from the given PriorityClass name"),
+            Err("the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; \
+                 priority admission controller computed Never from the given PriorityClass name"),
         ),
     ];
     for (spec, expected) in table {
         let expected = expected.map_err(|why| format!("pods \"p\" is forbidden: {why}"));
         assert_eq!(ask(spec.clone(), &cluster), expected, "{spec}");
     }
-    let cluster = cluster.with(&PRIORITY_CLASSES, json!({"metadata": {"name": "std"}, "value": 7, "globalDefault": true}));
+    let cluster =
+        cluster.with(&PRIORITY_CLASSES, json!({"metadata": {"name": "std"}, "value": 7, "globalDefault": true}));
     assert_eq!(ask(json!({}), &cluster), Ok(json!({"priorityClassName": "std", "priority": 7})));
 
     let another = json!({"metadata": {"name": "b"}, "value": 8, "globalDefault": true});
     let target = "scheduling.k8s.io/priorityclasses";
     let message = refusal(&Priority, Ask::create(target, another.clone()), &cluster);
-    assert!(message.ends_with("PriorityClass std is already marked as default. Only one default can exist"), "{message}");
+    assert!(
+        message.ends_with("PriorityClass std is already marked as default. Only one default can exist"),
+        "{message}"
+    );
     let same = json!({"metadata": {"name": "std"}, "value": 7, "globalDefault": true});
     assert!(run(&Priority, Ask::update(target, same, another), &cluster).is_ok());
 
@@ -159,7 +165,8 @@ fn pods_get_tolerations_and_nodes_a_taint() {
 #[test]
 fn classes_default_to_the_newest() {
     let class = |name: &str, created: &str, mark: &str| {
-        json!({"metadata": {"name": name, "creationTimestamp": created, "annotations": {mark: "true"}}})
+        let annotations = json!({mark: "true"});
+        json!({"metadata": {"name": name, "creationTimestamp": created, "annotations": annotations}})
     };
     let storage = "storageclass.kubernetes.io/is-default-class";
     let ingress = "ingressclass.kubernetes.io/is-default-class";
@@ -168,7 +175,8 @@ fn classes_default_to_the_newest() {
         .with(&STORAGE_CLASSES, class("b", "2026-01-02T00:00:00Z", storage))
         .with(&STORAGE_CLASSES, class("c", "2026-01-03T00:00:00Z", "other"))
         .with(&INGRESS_CLASSES, class("nginx", "2026-01-01T00:00:00Z", ingress));
-    let claim = |object: Value| run(&DefaultStorageClass, Ask::create("persistentvolumeclaims", object), &cluster).unwrap();
+    let claim =
+        |object: Value| run(&DefaultStorageClass, Ask::create("persistentvolumeclaims", object), &cluster).unwrap();
     assert_eq!(claim(json!({"spec": {}}))["spec"]["storageClassName"], json!("b"));
     assert_eq!(claim(json!({"spec": {"storageClassName": ""}}))["spec"]["storageClassName"], json!(""));
     let old_way = json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "x"}}});
@@ -194,13 +202,14 @@ fn storage_is_protected_and_grows_where_it_may() {
     assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
 
     let claim = |size: &str, class: &str, phase: &str| {
-        json!({"spec": {"storageClassName": class, "resources": {"requests": {"storage": size}}}, "status": {"phase": phase}})
+        let resources = json!({"requests": {"storage": size}});
+        json!({"spec": {"storageClassName": class, "resources": resources}, "status": {"phase": phase}})
     };
     let resize = |new: Value, old: Value| {
         refusal(&PersistentVolumeClaimResize, Ask::update("persistentvolumeclaims", new, old), &cluster)
     };
-    let unsupported = "persistentvolumeclaims \"x\" is forbidden: only dynamically provisioned pvc can be resized and the \
-                       storageclass that provisions the pvc must support resize";
+    let unsupported = "persistentvolumeclaims \"x\" is forbidden: only dynamically provisioned pvc can be resized and \
+    the storageclass that provisions the pvc must support resize";
     let unbound = "persistentvolumeclaims \"x\" is forbidden: Only bound persistent volume claims can be expanded";
     assert_eq!(resize(claim("2Gi", "grows", "Bound"), claim("1Gi", "grows", "Bound")), "");
     assert_eq!(resize(claim("1024Mi", "fixed", "Bound"), claim("1Gi", "fixed", "Bound")), "");
@@ -212,14 +221,18 @@ fn storage_is_protected_and_grows_where_it_may() {
 #[test]
 fn runtime_classes_give_overhead_and_scheduling() {
     let cluster = Cluster::default()
-        .with(&RUNTIME_CLASSES, json!({"metadata": {"name": "vm"}, "overhead": {"podFixed": {"cpu": "250m"}},
-            "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}}))
+        .with(
+            &RUNTIME_CLASSES,
+            json!({"metadata": {"name": "vm"}, "overhead": {"podFixed": {"cpu": "250m"}},
+            "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}}),
+        )
         .with(&RUNTIME_CLASSES, json!({"metadata": {"name": "plain"}}));
     let ask = |spec: Value| {
         let pod = Ask::create("pods", json!({"metadata": {"name": "p"}, "spec": spec}));
         run(&RuntimeClass, pod, &cluster).map(|p| p["spec"].clone()).map_err(|s| s.message)
     };
-    let expected = json!({"runtimeClassName": "vm", "overhead": {"cpu": "250m"}, "nodeSelector": {"disk": "ssd", "vm": "yes"},
+    let expected = json!({"runtimeClassName": "vm", "overhead": {"cpu": "250m"},
+        "nodeSelector": {"disk": "ssd", "vm": "yes"},
         "tolerations": [{"key": "vm", "operator": "Exists"}]});
     let given = json!({"runtimeClassName": "vm", "nodeSelector": {"disk": "ssd"}, "overhead": {"cpu": "0.25"},
         "tolerations": [{"key": "vm", "operator": "Equal", "value": "a", "effect": "NoSchedule"}]});
@@ -252,7 +265,10 @@ fn pods_carry_their_nodes_topology() {
         .with(&NODES, json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z", "a": "b"}}}));
     let zone = json!({"topology.kubernetes.io/zone": "z"});
     let bound = json!({"target": {"kind": "Node", "name": "n1"}});
-    assert_eq!(run(&PodTopologyLabels, Ask::create("pods/binding", bound), &cluster).unwrap()["metadata"]["labels"], zone);
+    assert_eq!(
+        run(&PodTopologyLabels, Ask::create("pods/binding", bound), &cluster).unwrap()["metadata"]["labels"],
+        zone
+    );
     let made = json!({"spec": {"nodeName": "n1"}});
     assert_eq!(run(&PodTopologyLabels, Ask::create("pods", made), &cluster).unwrap()["metadata"]["labels"], zone);
     for plain in [json!({"spec": {}}), json!({"spec": {"nodeName": "n2"}})] {
@@ -314,7 +330,8 @@ fn certificates_are_a_matter_of_their_signers() {
 fn nobody_grants_what_they_do_not_have() {
     let rbac = Arc::new(Rbac::default());
     let plugin = RbacEscalation { rbac: rbac.clone(), authorizer: rbac };
-    let role = json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]});
+    let role =
+        json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]});
     let target = "rbac.authorization.k8s.io/roles";
     let message = refusal(&plugin, Ask::create(target, role.clone()), &Cluster::default());
     assert!(message.contains("is attempting to grant RBAC permissions not currently held"), "{message}");

@@ -22,7 +22,8 @@ pub struct Attributes<'a> {
     pub subresource: &'a str,
     /// Empty for cluster-scoped resources, and for requests across namespaces.
     pub namespace: &'a str,
-    /// Empty for list and create. For list, watch and deletecollection with the field selector `metadata.name=X` it is X.
+    /// Empty for list and create. For list, watch and deletecollection with the field selector `metadata.name=X` it is
+    /// X.
     pub name: &'a str,
     /// The URL's path; only looked at when `is_resource` is false.
     pub path: &'a str,
@@ -171,8 +172,8 @@ fn refusal(attributes: &Attributes<'_>) -> String {
     format!("User {user:?} cannot {verb} resource {resource:?} in API group {:?} {scope}", attributes.group)
 }
 
-/// The authorizers of an API server, in order: `system:masters`, Node, RBAC. The second is the RBAC authorizer in the first,
-/// for those who tell it of changes or ask for rules.
+/// The authorizers of an API server, in order: `system:masters`, Node, RBAC. The second is the RBAC authorizer in the
+/// first, for those who tell it of changes or ask for rules.
 pub fn standard(objects: &dyn Objects) -> (Arc<Chain>, Arc<Rbac>) {
     let rbac = Arc::new(Rbac::new(objects));
     let node = Arc::new(NodeAuthorizer::default());

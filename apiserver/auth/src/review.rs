@@ -1,5 +1,5 @@
-//! Reviews: requests that ask the API server who someone is or what they may do. Each is a function from the object that was
-//! posted to the object that is answered; nothing is stored.
+//! Reviews: requests that ask the API server who someone is or what they may do. Each is a function from the object
+//! that was posted to the object that is answered; nothing is stored.
 
 use std::borrow::Cow;
 
@@ -75,7 +75,9 @@ pub fn subject_access_review(
     objects: &dyn Objects,
 ) -> Result<Object, Status> {
     let mut errors = check_spec(&review);
-    if object::str_at(&review, &["spec", "user"]).is_empty() && texts(object::at(&review, &["spec", "groups"])).is_empty() {
+    if object::str_at(&review, &["spec", "user"]).is_empty()
+        && texts(object::at(&review, &["spec", "groups"])).is_empty()
+    {
         let path = Path::new("spec").child("user");
         errors.push(FieldError::invalid(&path, "", "at least one of user or group must be specified"));
     }
@@ -93,7 +95,9 @@ pub fn local_subject_access_review(
     objects: &dyn Objects,
 ) -> Result<Object, Status> {
     let mut errors = check_spec(&review);
-    if object::str_at(&review, &["spec", "user"]).is_empty() && texts(object::at(&review, &["spec", "groups"])).is_empty() {
+    if object::str_at(&review, &["spec", "user"]).is_empty()
+        && texts(object::at(&review, &["spec", "groups"])).is_empty()
+    {
         let path = Path::new("spec").child("user");
         errors.push(FieldError::invalid(&path, "", "at least one of user or group must be specified"));
     }
@@ -177,7 +181,8 @@ fn shown(attributes: &Object) -> Value {
 
 fn check_spec(review: &Object) -> Vec<FieldError> {
     let spec = Path::new("spec");
-    let (of_resource, of_path) = (attributes(review, "resourceAttributes"), attributes(review, "nonResourceAttributes"));
+    let (of_resource, of_path) =
+        (attributes(review, "resourceAttributes"), attributes(review, "nonResourceAttributes"));
     match (of_resource, of_path) {
         (Some(_), Some(path)) => vec![FieldError::invalid(
             &spec.child("nonResourceAttributes"),
@@ -224,7 +229,8 @@ fn check_metadata(review: &Object, allowed: &[&str], errors: &mut Vec<FieldError
         Value::Object(fields) => fields.is_empty(),
         _ => false,
     };
-    let extra = metadata.iter().any(|(key, value)| key != "managedFields" && !allowed.contains(&key.as_str()) && !empty(value));
+    let extra =
+        metadata.iter().any(|(key, value)| key != "managedFields" && !allowed.contains(&key.as_str()) && !empty(value));
     if extra {
         let why = if allowed.is_empty() { "must be empty" } else { "must be empty except for namespace" };
         errors.push(FieldError::invalid(&Path::new("metadata"), Value::Object(metadata.clone()), why));

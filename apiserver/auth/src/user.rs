@@ -39,11 +39,7 @@ impl UserInfo {
 
     /// Who a request without credentials is.
     pub fn anonymous() -> Self {
-        Self {
-            name: USER_ANONYMOUS.to_owned(),
-            groups: vec![GROUP_UNAUTHENTICATED.to_owned()],
-            ..Self::default()
-        }
+        Self { name: USER_ANONYMOUS.to_owned(), groups: vec![GROUP_UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
     /// The identity of a node's kubelet.

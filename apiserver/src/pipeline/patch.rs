@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Call, decode, update};
+use super::{Call, decode, managed, update};
 use crate::http::Response;
 use crate::http::negotiate;
 
@@ -26,9 +26,9 @@ impl Patch {
     /// Reads a body by its media type; 415 for others.
     pub fn parse(content_type: &str, body: &Bytes) -> Result<Self, Status> {
         match content_type {
-            JSON => parse(body).map(Self::Json),
-            MERGE => parse(body).map(Self::Merge),
-            STRATEGIC => parse(body).map(Self::Strategic),
+            JSON => api::patch::parse_operations(body).map(Self::Json),
+            MERGE => api::patch::parse_object(body).map(Self::Merge),
+            STRATEGIC => api::patch::parse_object(body).map(Self::Strategic),
             _ => Err(negotiate::unsupported(&[JSON, MERGE, STRATEGIC, APPLY])),
         }
     }
@@ -48,11 +48,14 @@ impl Patch {
 pub async fn patch(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     let content_type = negotiate::content_type(call.headers);
     if content_type == APPLY {
-        return Err(negotiate::unsupported(&[MERGE]));
+        return super::apply::apply(call, body).await;
     }
     let patch = Patch::parse(content_type, body)?;
     if call.params.force.is_some() {
-        return Err(super::options::invalid("PatchOptions", "force: Forbidden: may not be specified for non-apply patch"));
+        return Err(super::options::invalid(
+            "PatchOptions",
+            "force: Forbidden: may not be specified for non-apply patch",
+        ));
     }
     let asked = patch.named_version();
     let mode = decode::field_validation(call)?;
@@ -61,15 +64,13 @@ pub async fn patch(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     Ok(call.answer(StatusCode::OK, &stored))
 }
 
-fn parse(body: &Bytes) -> Result<Value, Status> {
-    serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
-}
-
 /// An object with a patch applied.
-pub fn apply(patch: &Patch, old: &Object, _schema: &Schema) -> Result<Value, Status> {
+pub fn apply(patch: &Patch, old: &Object, schema: &Schema) -> Result<Value, Status> {
+    let document = Value::Object(old.clone());
     match patch {
-        Patch::Json(_) => Err(negotiate::unsupported(&[MERGE])),
-        Patch::Merge(patch) | Patch::Strategic(patch) => Ok(merge(Value::Object(old.clone()), patch)),
+        Patch::Json(patch) => api::patch::json::apply(document, patch),
+        Patch::Merge(patch) => Ok(api::patch::merge::apply(document, patch)),
+        Patch::Strategic(patch) => api::patch::strategic::apply(document, patch, schema),
     }
 }
 
@@ -88,23 +89,6 @@ fn patched(call: &Call<'_>, patch: &Patch, old: &Object, mode: FieldValidation) 
         )));
     }
     decode::default(call, &mut new);
+    managed::note(call, &mut new, Some(old));
     Ok(new)
-}
-
-fn merge(mut target: Value, patch: &Value) -> Value {
-    let Value::Object(patch) = patch else { return patch.clone() };
-    if !target.is_object() {
-        target = Value::Object(Object::new());
-    }
-    if let Value::Object(target) = &mut target {
-        for (key, value) in patch {
-            if value.is_null() {
-                target.remove(key);
-            } else {
-                let before = target.remove(key).unwrap_or_default();
-                target.insert(key.clone(), merge(before, value));
-            }
-        }
-    }
-    target
 }

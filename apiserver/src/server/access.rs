@@ -8,8 +8,8 @@ use apiserver_auth::authn::x509::{CertificateError, ClientCertificates};
 use apiserver_auth::rbac::Rbac;
 use apiserver_auth::token::{Keys, Tokens};
 use apiserver_auth::{Authenticator, Authorizer, Change, Objects};
-use rustls_pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::CertificateDer;
 
 use crate::cache::Observer;
 
@@ -35,14 +35,15 @@ impl Access {
         let client_verifier = certificates.tls_verifier();
         let tokens = Arc::new(Tokens::with_defaults(keys));
         let (authorizer, rbac) = apiserver_auth::authorize::standard(objects);
+        let authorizer: Arc<dyn Authorizer> = authorizer;
         if indexes.rbac.set(rbac.clone()).is_err() {
             unreachable!("indexes belong to one server");
         }
         Ok(Self {
             authenticator: Authenticator::new(certificates, tokens),
+            admission: admission::standard(&authorizer, &rbac),
             authorizer,
             rbac,
-            admission: admission::Chain::new(Vec::new()),
             client_verifier,
         })
     }

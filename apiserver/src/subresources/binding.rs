@@ -12,6 +12,7 @@ use crate::pipeline::{Call, decode, prepare, update};
 pub async fn handle(call: &Call<'_>, body: &Bytes, name: &str) -> Result<Response, Status> {
     let mut binding = super::decode_body(call, body)?;
     decode::settle_namespace(call, &mut binding)?;
+    let binding = super::admit(call, binding)?;
     let named = object::name(&binding).to_owned();
     if !name.is_empty() && !named.is_empty() && named != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
@@ -66,7 +67,9 @@ fn check(pod: &Object, name: &str, binding: &Object) -> Result<(), Status> {
         let (given, stored) = (object::meta_str(binding, key), object::meta_str(pod, key));
         if !given.is_empty() && given != stored {
             let what = if key == "uid" { "UID" } else { "ResourceVersion" };
-            return Err(conflict(&format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {stored}")));
+            return Err(conflict(&format!(
+                "Precondition failed: {what} in precondition: {given}, {what} in object meta: {stored}"
+            )));
         }
     }
     if object::is_terminating(pod) {

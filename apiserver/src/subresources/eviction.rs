@@ -19,7 +19,7 @@ const RETRY_AFTER: u32 = 10;
 
 /// Answers `POST …/pods/NAME/eviction`.
 pub async fn handle(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
-    let eviction = super::decode_body(call, body)?;
+    let eviction = super::admit(call, super::decode_body(call, body)?)?;
     let named = object::name(&eviction);
     if !named.is_empty() && named != call.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));

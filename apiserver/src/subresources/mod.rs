@@ -7,6 +7,7 @@ mod scale;
 mod token;
 
 use api::{Object, Status};
+use apiserver_admission::Operation;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use crate::http::body::ReqBody;
 use crate::http::{Response, response};
-use crate::pipeline::{Call, decode};
+use crate::pipeline::{Call, decode, options, prepare};
 use crate::proxy;
 use crate::rows::Row;
 
@@ -57,6 +58,13 @@ fn decode_body(call: &Call<'_>, body: &Bytes) -> Result<Object, Status> {
     let gvk = taken.unwrap_or_else(|| call.row.gvk.clone());
     let schema = api::builtin::schema_of_kind(&gvk).unwrap_or_else(|| call.row.resource.schema.clone());
     decode::object_as(call, body, &gvk, &schema)
+}
+
+/// Both passes of admission over what a subresource takes.
+fn admit(call: &Call<'_>, taken: Object) -> Result<Object, Status> {
+    let options = options::of(call, "CreateOptions");
+    let taken = prepare::admit(call, Operation::Create, taken, None, &options).map_err(|refused| refused.status)?;
+    prepare::admit_final(call, Operation::Create, taken, None, &options)
 }
 
 /// The Status of a create that made nothing to show.

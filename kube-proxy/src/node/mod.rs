@@ -57,6 +57,10 @@ pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> a
         }
         let view = View::new(&config, peers.values());
         retry = false;
+        // A Node that is missing for a while (deleted by hand, about to register) must not cost its Pods their network.
+        if view.own.as_ref().is_none_or(|own| own.pod_cidrs.is_empty()) {
+            continue;
+        }
         if let Err(error) = kernel.bring_about(&view).await {
             tracing::error!(error = format!("{error:#}"), "Pod network not as it should be, will be tried again");
             retry = true;

@@ -70,7 +70,7 @@ fn entries(plan: &Plan) -> Vec<String> {
         let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
         let ip = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(".");
         let key = match element.key.as_slice() {
-            [ip_bytes @ ..] if ip_bytes.len() == 4 => ip(ip_bytes),
+            key if key.len() == 4 => ip(key),
             key if key.len() == 8 => format!("{} {}", key[0], port(&key[4..])),
             key if key.len() == 12 => format!("{} {} {}", ip(&key[..4]), key[4], port(&key[8..])),
             key => format!("{} {}", ip(&key[..4]), port(&key[12..])),

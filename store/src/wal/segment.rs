@@ -179,10 +179,14 @@ pub fn scan<'a, E>(
     if file.len() as u64 != header.capacity {
         return Ok(End::Damaged { at: file.len() });
     }
-    if rest.iter().all(|byte| *byte == 0) {
+    if is_zero(rest) {
         return Ok(End::Clean { at, chain });
     }
     if later_group(file, header, at) { Ok(End::Damaged { at }) } else { Ok(End::Torn { at, chain }) }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
 /// Whether an intact record after `at` belongs to a group that began after `at`.

@@ -25,10 +25,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// A namespace with the address 10.99.0.1 on a link that leads nowhere.
+    /// A namespace with the address 172.31.99.1 on a link that leads nowhere.
     pub fn lonely() -> Result<Self> {
         let name = format!("coxt-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let network = Self { name, ip: "10.99.0.1".to_owned() };
+        let network = Self { name, ip: "172.31.99.1".to_owned() };
         network.make()?;
         Ok(network)
     }

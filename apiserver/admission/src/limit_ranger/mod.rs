@@ -20,14 +20,13 @@ impl Plugin for LimitRanger {
     }
 
     fn handles(&self, operation: Operation, gvr: &Gvr, subresource: &str) -> bool {
-        if !gvr.group.is_empty() {
-            return false;
-        }
-        match (gvr.resource.as_str(), subresource, operation) {
-            ("pods", "", Operation::Create) | ("pods", "resize", Operation::Update) => true,
-            ("persistentvolumeclaims", "", Operation::Create | Operation::Update) => true,
-            _ => false,
-        }
+        let is_limited = matches!(
+            (gvr.resource.as_str(), subresource, operation),
+            ("pods", "", Operation::Create)
+                | ("pods", "resize", Operation::Update)
+                | ("persistentvolumeclaims", "", Operation::Create | Operation::Update)
+        );
+        gvr.group.is_empty() && is_limited
     }
 
     fn admit(&self, request: &mut Request<'_>, objects: &dyn Objects) -> Result<(), Status> {

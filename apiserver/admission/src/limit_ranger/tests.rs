@@ -10,8 +10,11 @@ use crate::testing::{Ask, refusal, run};
 fn cluster(limits: Value) -> Cluster {
     Cluster::default()
         .with(&LIMIT_RANGES, json!({"metadata": {"name": "l", "namespace": "ns"}, "spec": {"limits": limits}}))
-        .with(&LIMIT_RANGES, json!({"metadata": {"name": "l", "namespace": "other"},
-            "spec": {"limits": [{"type": "Container", "max": {"cpu": "1m"}}]}}))
+        .with(
+            &LIMIT_RANGES,
+            json!({"metadata": {"name": "l", "namespace": "other"},
+            "spec": {"limits": [{"type": "Container", "max": {"cpu": "1m"}}]}}),
+        )
 }
 
 fn pod(containers: Value) -> Value {
@@ -29,15 +32,19 @@ fn containers_get_defaults() {
     let resources = |index: usize| &made["spec"]["containers"][index]["resources"];
     assert_eq!(resources(0), &json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}));
     assert_eq!(resources(1), &json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "100m"}}));
-    let said = "LimitRanger plugin set: cpu request for container a; cpu, memory limit for container a; cpu request for \
-                container b; memory limit for container b";
+    let said = "LimitRanger plugin set: cpu request for container a; cpu, memory limit for container a; cpu request \
+    for container b; memory limit for container b";
     assert_eq!(made["metadata"]["annotations"]["kubernetes.io/limit-ranger"], json!(said));
 }
 
 #[test]
 fn what_is_out_of_bounds_is_refused() {
     let limits = |range: Value, resources: Value| {
-        refusal(&LimitRanger, Ask::create("pods", pod(json!([{"name": "a", "resources": resources}]))), &cluster(json!([range])))
+        refusal(
+            &LimitRanger,
+            Ask::create("pods", pod(json!([{"name": "a", "resources": resources}]))),
+            &cluster(json!([range])),
+        )
     };
     let table = [
         (
@@ -92,14 +99,16 @@ fn what_is_out_of_bounds_is_refused() {
         assert_eq!(limits(range.clone(), resources.clone()), expected, "{range} {resources}");
     }
     let fits = json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}});
-    let range = json!({"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "200m"}, "maxLimitRequestRatio": {"cpu": "2"}});
+    let range = json!({"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "200m"},
+        "maxLimitRequestRatio": {"cpu": "2"}});
     assert_eq!(limits(range, fits), "");
 }
 
 #[test]
 fn a_pod_needs_what_its_containers_do() {
     let asked = |init: Value, whole: Value| {
-        let mut asked = pod(json!([{"resources": {"limits": {"cpu": "300m"}}}, {"resources": {"limits": {"cpu": "300m"}}}]));
+        let mut asked =
+            pod(json!([{"resources": {"limits": {"cpu": "300m"}}}, {"resources": {"limits": {"cpu": "300m"}}}]));
         asked["spec"]["initContainers"] = init;
         asked["spec"]["resources"] = whole;
         refusal(&LimitRanger, Ask::create("pods", asked), &cluster(json!([{"type": "Pod", "max": {"cpu": "1"}}])))
@@ -115,13 +124,20 @@ fn a_pod_needs_what_its_containers_do() {
 
 #[test]
 fn claims_have_bounds_too() {
-    let cluster = cluster(json!([{"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "5Gi"}}]));
+    let cluster =
+        cluster(json!([{"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "5Gi"}}]));
     let claim = |size: &str| json!({"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": size}}}});
     let head = "persistentvolumeclaims \"c\" is forbidden:";
     let ask = |size: &str| refusal(&LimitRanger, Ask::create("persistentvolumeclaims", claim(size)), &cluster);
     assert_eq!(ask("2Gi"), "");
-    assert_eq!(ask("512Mi"), format!("{head} minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 512Mi"));
-    assert_eq!(ask("6Gi"), format!("{head} maximum storage usage per PersistentVolumeClaim is 5Gi, but request is 6Gi"));
+    assert_eq!(
+        ask("512Mi"),
+        format!("{head} minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 512Mi")
+    );
+    assert_eq!(
+        ask("6Gi"),
+        format!("{head} maximum storage usage per PersistentVolumeClaim is 5Gi, but request is 6Gi")
+    );
     let mut going = claim("2Gi");
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(refusal(&LimitRanger, Ask::update("persistentvolumeclaims", claim("6Gi"), going), &cluster), "");

@@ -1,4 +1,5 @@
-//! A node gets tokens for the audiences that its Pods name: in projected volumes, or through a CSI driver that asks for them.
+//! A node gets tokens for the audiences that its Pods name: in projected volumes, or through a CSI driver that asks for
+//! them.
 
 use api::{Object, object};
 use apiserver_auth::objects::{CSI_DRIVERS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
@@ -35,7 +36,8 @@ pub fn check(
     }
     let user = &request.user.name;
     Err(format!(
-        "audience {audience:?} not found in pod spec volume, {user} is not authorized to request tokens for this audience"
+        "audience {audience:?} not found in pod spec volume, {user} is not authorized to request tokens for this \
+         audience"
     )
     .into())
 }

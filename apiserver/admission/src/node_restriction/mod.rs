@@ -1,5 +1,5 @@
-//! NodeRestriction: a kubelet writes its own Node, the status of its own Pods, and what belongs to them. What it may read is
-//! the Node authorizer's matter.
+//! NodeRestriction: a kubelet writes its own Node, the status of its own Pods, and what belongs to them. What it may
+//! read is the Node authorizer's matter.
 
 mod audience;
 mod nodes;

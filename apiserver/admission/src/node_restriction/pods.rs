@@ -32,7 +32,8 @@ pub fn pod(node: &str, request: &Request<'_>, objects: &dyn Objects) -> Result<(
         }
         (operation, _) => {
             let operation = operation.as_str();
-            let why = format!("unexpected operation {operation:?}, node {node:?} can only create and delete mirror pods");
+            let why =
+                format!("unexpected operation {operation:?}, node {node:?} can only create and delete mirror pods");
             Err(why.into())
         }
     }
@@ -71,7 +72,9 @@ fn owner(node: &str, pod: &Object, objects: &dyn Objects) -> Result<(), Refusal>
         return Err(format!("node {node:?} can only create pods with an owner reference set to itself").into());
     }
     if !flag("controller") {
-        return Err(format!("node {node:?} can only create pods with a controller owner reference set to itself").into());
+        return Err(
+            format!("node {node:?} can only create pods with a controller owner reference set to itself").into()
+        );
     }
     if flag("blockOwnerDeletion") {
         return Err(format!("node {node:?} must not set blockOwnerDeletion on an owner reference").into());

@@ -29,13 +29,11 @@ pub fn token(
     if uid.is_empty() {
         return Err("node requested token with a pod binding without a uid".into());
     }
-    let pod = objects
-        .get(&PODS, request.namespace, name)
-        .ok_or_else(|| Status::not_found("", "pods", name))?;
+    let pod = objects.get(&PODS, request.namespace, name).ok_or_else(|| Status::not_found("", "pods", name))?;
     if object::uid(&pod) != uid {
         return Err(format!(
-            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
-             deleted and then recreated"
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have \
+             been deleted and then recreated"
         )
         .into());
     }
@@ -83,14 +81,20 @@ pub fn pod_certificate(node: &str, request: &Request<'_>, objects: &dyn Objects)
         again(format!("while retrieving node {node:?} named in the PodCertificateRequest: node {node:?} not found"))
     })?;
     same_uid(spec("nodeUID"), &found, |claimed, uid| {
-        format!("PodCertificateRequest for pod {shown:?} names node UID {claimed:?}, inconsistent with the running node ({uid:?})")
+        format!(
+            "PodCertificateRequest for pod {shown:?} names node UID {claimed:?}, inconsistent with the running node \
+             ({uid:?})"
+        )
     })?;
     let pod = objects.get(&PODS, request.namespace, spec("podName")).ok_or_else(|| {
         let name = spec("podName");
         again(format!("while retrieving pod {shown:?} named in the PodCertificateRequest: pod {name:?} not found"))
     })?;
     same_uid(spec("podUID"), &pod, |claimed, uid| {
-        format!("PodCertificateRequest for pod {shown:?} contains pod UID ({claimed:?}) which differs from running pod {uid:?}")
+        format!(
+            "PodCertificateRequest for pod {shown:?} contains pod UID ({claimed:?}) which differs from running pod \
+             {uid:?}"
+        )
     })?;
     if object::str_at(&pod, &["spec", "nodeName"]) != node {
         return Err(format!("pod {shown:?} is not running on node {node:?} named in the PodCertificateRequest").into());
@@ -120,7 +124,8 @@ fn account(
     let full = format!("{}/{name}", request.namespace);
     let found = objects.get(&SERVICE_ACCOUNTS, request.namespace, name).ok_or_else(|| {
         again(format!(
-            "while retrieving service account {full:?} named in the PodCertificateRequest: serviceaccount {name:?} not found"
+            "while retrieving service account {full:?} named in the PodCertificateRequest: serviceaccount {name:?} \
+             not found"
         ))
     })?;
     same_uid(object::str_at(asked, &["spec", "serviceAccountUID"]), &found, |claimed, uid| {

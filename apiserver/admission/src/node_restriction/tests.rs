@@ -12,11 +12,16 @@ use super::*;
 use crate::testing::{Ask, may, refusal};
 
 fn cluster() -> Cluster {
-    let token = json!([{"projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}, {"serviceAccountToken": {"path": "u"}}]}}]);
+    let token = |value: Value| json!({"serviceAccountToken": value});
+    let sources = [token(json!({"path": "t", "audience": "vault"})), token(json!({"path": "u"}))];
+    let token = json!([{"projected": {"sources": sources}}]);
     Cluster::default()
         .with(&NODES, json!({"metadata": {"name": "n1", "uid": "node-uid"}}))
-        .with(&PODS, json!({"metadata": {"name": "mine", "namespace": "ns", "uid": "pod-uid"},
-            "spec": {"nodeName": "n1", "serviceAccountName": "robot", "volumes": token}}))
+        .with(
+            &PODS,
+            json!({"metadata": {"name": "mine", "namespace": "ns", "uid": "pod-uid"},
+            "spec": {"nodeName": "n1", "serviceAccountName": "robot", "volumes": token}}),
+        )
         .with(&PODS, json!({"metadata": {"name": "theirs", "namespace": "ns", "uid": "x"}, "spec": {"nodeName": "n2"}}))
 }
 
@@ -59,9 +64,13 @@ fn mirror_pods_only() {
     let table = [
         (
             create(&[("/metadata/annotations", json!({}))]),
-            "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"n1\" can only create mirror pods".to_owned(),
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"n1\" can only create mirror pods"
+                .to_owned(),
         ),
-        (create(&[("/spec/nodeName", json!("n2"))]), "node \"n1\" can only create pods with spec.nodeName set to itself".to_owned()),
+        (
+            create(&[("/spec/nodeName", json!("n2"))]),
+            "node \"n1\" can only create pods with spec.nodeName set to itself".to_owned(),
+        ),
         (
             create(&[("/metadata/ownerReferences", json!([]))]),
             "node \"n1\" can only create pods with an owner reference set to itself".to_owned(),
@@ -81,16 +90,24 @@ fn mirror_pods_only() {
         (spec(json!({"serviceAccountName": "default"})), reference("serviceaccounts")),
         (spec(json!({"imagePullSecrets": [{"name": "s"}]})), reference("secrets")),
         (spec(json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}]})), reference("configmaps")),
-        (spec(json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]})), reference("persistentvolumeclaims")),
         (
-            spec(json!({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]})),
+            spec(json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]})),
+            reference("persistentvolumeclaims"),
+        ),
+        (
+            spec(
+                json!({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]}),
+            ),
             reference("serviceaccounts (via projected volumes)"),
         ),
         (
             spec(json!({"volumes": [{"name": "v", "magic": {}}]})),
             "error checking mirror pod for API references: unknown volume type for volume  \"v\"".to_owned(),
         ),
-        (spec(json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}, {"name": "w", "emptyDir": {}}]})), String::new()),
+        (
+            spec(json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}, {"name": "w", "emptyDir": {}}]})),
+            String::new(),
+        ),
     ];
     for (found, expected) in table {
         assert_eq!(found, expected);
@@ -123,7 +140,10 @@ fn own_pods_only() {
         ),
         (Ask::create("pods/eviction", json!({})).named("mine"), ""),
         (Ask::create("pods/eviction", json!({"metadata": {"name": "mine"}})), ""),
-        (Ask::create("pods/eviction", json!({})).named("theirs"), "node n1 can only evict pods with spec.nodeName set to itself"),
+        (
+            Ask::create("pods/eviction", json!({})).named("theirs"),
+            "node n1 can only evict pods with spec.nodeName set to itself",
+        ),
         (Ask::create("pods/eviction", json!({})), "could not determine pod from request data"),
         (
             Ask::create("pods/binding", json!({})).named("mine"),
@@ -141,7 +161,8 @@ fn own_node_only() {
     let tainted = json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a"}]}});
     let owned = json!({"metadata": {"name": "n1", "ownerReferences": [{"name": "x"}]}});
     let none = || json!({});
-    let forbidden = json!({"node-restriction.kubernetes.io/x": "1", "example.com/y": "1", "node-role.kubernetes.io/master": "",
+    let forbidden = json!({"node-restriction.kubernetes.io/x": "1", "example.com/y": "1",
+        "node-role.kubernetes.io/master": "",
         "kubernetes.io/hostname": "n1", "node.kubernetes.io/z": "1", "a.k8s.io/b": "1"});
     let table = [
         (Ask::create("nodes", node("n1", none())), ""),
@@ -151,9 +172,14 @@ fn own_node_only() {
             "node \"n1\" is not allowed to set the following labels: a.k8s.io/b, node-restriction.kubernetes.io/x, \
              node-role.kubernetes.io/master",
         ),
-        (Ask::update("nodes", node("n1", json!({"topology.kubernetes.io/zone": "z"})), node("n1", none())).named("n1"), ""),
         (
-            Ask::update("nodes", node("n1", none()), node("n1", json!({"node-role.kubernetes.io/master": ""}))).named("n1"),
+            Ask::update("nodes", node("n1", json!({"topology.kubernetes.io/zone": "z"})), node("n1", none()))
+                .named("n1"),
+            "",
+        ),
+        (
+            Ask::update("nodes", node("n1", none()), node("n1", json!({"node-role.kubernetes.io/master": ""})))
+                .named("n1"),
             "is not allowed to modify labels: node-role.kubernetes.io/master",
         ),
         (Ask::update("nodes/status", node("n1", none()), node("n1", none())).named("n1"), ""),
@@ -162,7 +188,10 @@ fn own_node_only() {
             "node \"n1\" is not allowed to modify node \"n2\"",
         ),
         (Ask::update("nodes", tainted, node("n1", none())).named("n1"), "node \"n1\" is not allowed to modify taints"),
-        (Ask::update("nodes", owned, node("n1", none())).named("n1"), "node \"n1\" is not allowed to modify ownerReferences"),
+        (
+            Ask::update("nodes", owned, node("n1", none())).named("n1"),
+            "node \"n1\" is not allowed to modify ownerReferences",
+        ),
         (Ask::delete("nodes", "n2", node("n2", none())), "node \"n1\" is not allowed to modify node \"n2\""),
         (
             Ask::create("coordination.k8s.io/leases", node("n1", none())),
@@ -191,7 +220,10 @@ fn own_node_only() {
 #[test]
 fn tokens_of_own_pods_only() {
     let token = |reference: Value, audiences: Value| {
-        let ask = Ask::create("serviceaccounts/token", json!({"spec": {"boundObjectRef": reference, "audiences": audiences}}));
+        let ask = Ask::create(
+            "serviceaccounts/token",
+            json!({"spec": {"boundObjectRef": reference, "audiences": audiences}}),
+        );
         ask.named("robot")
     };
     let bound = |name: &str, uid: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
@@ -201,18 +233,22 @@ fn tokens_of_own_pods_only() {
         (token(mine(), json!(["vault"])), ""),
         (
             token(mine(), json!(["other"])),
-            "audience \"other\" not found in pod spec volume, system:node:n1 is not authorized to request tokens for this audience",
+            "audience \"other\" not found in pod spec volume, system:node:n1 is not authorized to request tokens for \
+             this audience",
         ),
         (token(mine(), json!(["vault", "other"])), "node may only request 0 or 1 audiences"),
         (token(json!(null), json!(null)), "node requested token not bound to a pod"),
-        (token(json!({"apiVersion": "v1", "kind": "Node", "name": "n1"}), json!(null)), "node requested token not bound to a pod"),
+        (
+            token(json!({"apiVersion": "v1", "kind": "Node", "name": "n1"}), json!(null)),
+            "node requested token not bound to a pod",
+        ),
         (token(bound("mine", ""), json!(null)), "node requested token with a pod binding without a uid"),
         (token(bound("gone", "x"), json!(null)), "pods \"gone\" not found"),
         (token(bound("theirs", "x"), json!(null)), "node requested token bound to a pod scheduled on a different node"),
         (
             token(bound("mine", "other"), json!(null)),
-            "the UID in the bound object reference (other) does not match the UID in record. The object might have been \
-             deleted and then recreated",
+            "the UID in the bound object reference (other) does not match the UID in record. The object might have \
+             been deleted and then recreated",
         ),
     ];
     for (ask, expected) in table {
@@ -247,7 +283,8 @@ fn pod_certificates_of_own_pods_only() {
         for (key, value) in changes {
             spec[*key] = json!(value);
         }
-        let ask = Ask::create("certificates.k8s.io/podcertificaterequests", json!({"metadata": {"name": "r"}, "spec": spec}));
+        let ask =
+            Ask::create("certificates.k8s.io/podcertificaterequests", json!({"metadata": {"name": "r"}, "spec": spec}));
         refusal(&NodeRestriction(may(&[])), ask.by(UserInfo::node("n1")), &cluster)
     };
     assert_eq!(ask(&[]), "");

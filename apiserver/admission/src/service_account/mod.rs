@@ -30,7 +30,9 @@ impl Plugin for ServiceAccount {
     }
 
     fn admit(&self, request: &mut Request<'_>, objects: &dyn Objects) -> Result<(), Status> {
-        let Some(pod) = request.object.as_mut().filter(|_| request.operation == Operation::Create) else { return Ok(()) };
+        let Some(pod) = request.object.as_mut().filter(|_| request.operation == Operation::Create) else {
+            return Ok(());
+        };
         if references::is_mirror(pod) {
             return Ok(());
         }
@@ -64,7 +66,9 @@ impl Plugin for ServiceAccount {
         }
         let Some(account) = account(request, objects)? else {
             let name = object::name(pod);
-            return Err(request.forbidden(&format!("no service account specified for pod {}/{name}", request.namespace)));
+            return Err(
+                request.forbidden(&format!("no service account specified for pod {}/{name}", request.namespace))
+            );
         };
         match mountable::fault(&account, pod, request.subresource) {
             Some(why) => Err(request.forbidden(&why)),
@@ -111,7 +115,9 @@ fn mirror_fault(pod: &Object) -> Option<&'static str> {
         return Some("a mirror pod may not reference secrets");
     }
     let token = |volume: &Value| {
-        list(volume.get("projected"), "sources").iter().any(|s| s.get("serviceAccountToken").is_some_and(|t| !t.is_null()))
+        list(volume.get("projected"), "sources")
+            .iter()
+            .any(|s| s.get("serviceAccountToken").is_some_and(|t| !t.is_null()))
     };
     let projects = spec_list(pod, "volumes").iter().any(token);
     projects.then_some("a mirror pod may not use ServiceAccountToken volume projections")

@@ -1,4 +1,5 @@
-//! Accounts annotated `kubernetes.io/enforce-mountable-secrets`: their Pods use only the Secrets that the account lists.
+//! Accounts annotated `kubernetes.io/enforce-mountable-secrets`: their Pods use only the Secrets that the account
+//! lists.
 
 use std::collections::BTreeSet;
 

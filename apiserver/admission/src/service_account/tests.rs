@@ -27,7 +27,11 @@ fn pod(spec: Value) -> Ask {
 
 #[test]
 fn a_pod_gets_account_and_token() {
-    let made = run(&ServiceAccount, pod(json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]})), &cluster());
+    let made = run(
+        &ServiceAccount,
+        pod(json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]})),
+        &cluster(),
+    );
     let made = made.unwrap();
     let spec = &made["spec"];
     assert_eq!((&spec["serviceAccountName"], &spec["serviceAccount"]), (&json!("default"), &json!("default")));
@@ -37,7 +41,9 @@ fn a_pod_gets_account_and_token() {
     let expected = json!({"name": name, "projected": {"defaultMode": 420, "sources": [
         {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
         {"configMap": {"items": [{"key": "ca.crt", "path": "ca.crt"}], "name": "kube-root-ca.crt"}},
-        {"downwardAPI": {"items": [{"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"}]}},
+        {"downwardAPI": {"items": [
+            {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"},
+        ]}},
     ]}});
     assert_eq!(spec["volumes"], json!([expected]));
     let mount = json!([{"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "name": name, "readOnly": true}]);
@@ -52,16 +58,19 @@ fn the_token_stays_out_where_it_is_not_wanted() {
     let volumes = |spec: Value| run(&ServiceAccount, pod(spec), &cluster()).unwrap()["spec"]["volumes"].clone();
     let container = json!([{"name": "c"}]);
     assert!(volumes(json!({"containers": container, "serviceAccountName": "quiet"})).is_null());
-    let pods_word = json!({"containers": container, "serviceAccountName": "quiet", "automountServiceAccountToken": true});
+    let pods_word =
+        json!({"containers": container, "serviceAccountName": "quiet", "automountServiceAccountToken": true});
     assert!(volumes(pods_word).is_array());
     assert!(volumes(json!({"containers": container, "automountServiceAccountToken": false})).is_null());
-    let taken = json!([{"name": "c", "volumeMounts": [{"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]}]);
+    let taken =
+        json!([{"name": "c", "volumeMounts": [{"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]}]);
     assert!(volumes(json!({"containers": taken})).is_null());
 }
 
 #[test]
 fn pull_secrets_are_the_accounts_unless_the_pod_has_its_own() {
-    let secrets = |spec: Value| run(&ServiceAccount, pod(spec), &cluster()).unwrap()["spec"]["imagePullSecrets"].clone();
+    let secrets =
+        |spec: Value| run(&ServiceAccount, pod(spec), &cluster()).unwrap()["spec"]["imagePullSecrets"].clone();
     assert_eq!(secrets(json!({"serviceAccountName": "pulls"})), json!([{"name": "registry"}]));
     let own = json!([{"name": "own"}]);
     assert_eq!(secrets(json!({"serviceAccountName": "pulls", "imagePullSecrets": own})), own);
@@ -71,16 +80,19 @@ fn pull_secrets_are_the_accounts_unless_the_pod_has_its_own() {
 #[test]
 fn the_account_must_exist() {
     let message = refusal(&ServiceAccount, pod(json!({"serviceAccountName": "gone"})), &cluster());
-    let expected = "pods \"p\" is forbidden: error looking up service account ns/gone: serviceaccount \"gone\" not found";
+    let expected =
+        "pods \"p\" is forbidden: error looking up service account ns/gone: serviceaccount \"gone\" not found";
     assert_eq!(message, expected);
-    let generated = Ask::create("pods", json!({"metadata": {"generateName": "web-"}, "spec": {"serviceAccountName": "gone"}}));
+    let generated =
+        Ask::create("pods", json!({"metadata": {"generateName": "web-"}, "spec": {"serviceAccountName": "gone"}}));
     assert!(refusal(&ServiceAccount, generated, &cluster()).starts_with("pods \"web-\" is forbidden:"));
 }
 
 #[test]
 fn mirror_pods_reach_nothing() {
     let mirror = |spec: Value| {
-        let object = json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": spec});
+        let object =
+            json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": spec});
         run(&ServiceAccount, Ask::create("pods", object), &cluster()).map_err(|s| s.message)
     };
     let plain = json!({"containers": [{"name": "c"}]});
@@ -107,7 +119,8 @@ fn enforced_accounts_limit_secrets() {
         spec["serviceAccountName"] = json!("strict");
         refusal(&ServiceAccount, pod(spec), &cluster)
     };
-    let env = |secret: &str| json!([{"name": "c", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": secret}}}]}]);
+    let env =
+        |secret: &str| json!([{"name": "c", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": secret}}}]}]);
     let why = "is not allowed because service account strict does not reference that secret";
     let head = "pods \"p\" is forbidden:";
     assert_eq!(ask(json!({"containers": env("ok")})), "");

@@ -29,8 +29,8 @@ impl Authenticator {
     /// The user, or `None` when the request carries no credentials: then it is [`UserInfo::anonymous`]'s.
     /// Credentials of which none is good are a 401.
     ///
-    /// `peer_certs` is the client's chain, leaf first, of which TLS has proven the possession of the key and nothing else;
-    /// `bearer` is the token of an `Authorization: Bearer` header.
+    /// `peer_certs` is the client's chain, leaf first, of which TLS has proven the possession of the key and nothing
+    /// else; `bearer` is the token of an `Authorization: Bearer` header.
     pub fn authenticate(
         &self,
         peer_certs: &[CertificateDer<'_>],

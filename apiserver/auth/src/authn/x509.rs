@@ -80,7 +80,8 @@ impl ClientCertificates {
     }
 
     /// What a TLS server asks its clients for: a certificate, if they have one, whose key they prove to have. Whether
-    /// it is any good is decided by [`ClientCertificates::verify`], so that a bad one is a 401 and not a broken handshake.
+    /// it is any good is decided by [`ClientCertificates::verify`], so that a bad one is a 401 and not a broken
+    /// handshake.
     pub fn tls_verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::new(AskForCertificate(self.verifier.clone()))
     }

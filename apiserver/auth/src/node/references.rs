@@ -54,9 +54,9 @@ pub fn any_config_map(pod: &Object, mut test: impl FnMut(&str) -> bool) -> bool 
     let spec = pod.get("spec");
     let mut test = |name: &str| !name.is_empty() && test(name);
     containers(spec).any(|c| in_environment(c, "/configMapRef/name", "/valueFrom/configMapKeyRef/name", &mut test))
-        || list(spec, "volumes").iter().any(|volume| {
-            test(text(volume, "/configMap/name")) || projects(volume, "/configMap/name", &mut test)
-        })
+        || list(spec, "volumes")
+            .iter()
+            .any(|volume| test(text(volume, "/configMap/name")) || projects(volume, "/configMap/name", &mut test))
 }
 
 fn in_environment(container: &Value, from: &str, value_from: &str, test: &mut impl FnMut(&str) -> bool) -> bool {

@@ -164,11 +164,17 @@ fn access_ends_with_the_pod() {
 #[test]
 fn secrets_of_volumes_follow_their_claim() {
     let (authorizer, mut cluster, node) = (NodeAuthorizer::default(), cluster(), UserInfo::node("n1"));
-    cluster.put(&PERSISTENT_VOLUMES, json!({"metadata": {"name": "pv"}, "spec": {
-        "claimRef": {"namespace": "ns", "name": "claim"}, "iscsi": {"secretRef": {"name": "chap"}}}}));
+    cluster.put(
+        &PERSISTENT_VOLUMES,
+        json!({"metadata": {"name": "pv"}, "spec": {
+        "claimRef": {"namespace": "ns", "name": "claim"}, "iscsi": {"secretRef": {"name": "chap"}}}}),
+    );
     assert!(ask(&authorizer, &cluster, &node, "get secrets ns/chap").is_allowed());
     assert!(!ask(&authorizer, &cluster, &UserInfo::node("n2"), "get secrets ns/chap").is_allowed());
-    cluster.put(&PERSISTENT_VOLUMES, json!({"metadata": {"name": "pv"}, "spec": {
-        "claimRef": {"namespace": "ns", "name": "stolen"}, "iscsi": {"secretRef": {"name": "chap"}}}}));
+    cluster.put(
+        &PERSISTENT_VOLUMES,
+        json!({"metadata": {"name": "pv"}, "spec": {
+        "claimRef": {"namespace": "ns", "name": "stolen"}, "iscsi": {"secretRef": {"name": "chap"}}}}),
+    );
     assert!(!ask(&authorizer, &cluster, &node, "get secrets ns/chap").is_allowed());
 }

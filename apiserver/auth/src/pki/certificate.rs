@@ -135,12 +135,7 @@ impl Authority {
         Self::certify(&self.key, common_name, lifetime, now)
     }
 
-    fn certify(
-        key: &KeyPair,
-        common_name: &str,
-        lifetime: SignedDuration,
-        now: Timestamp,
-    ) -> Result<String, PkiError> {
+    fn certify(key: &KeyPair, common_name: &str, lifetime: SignedDuration, now: Timestamp) -> Result<String, PkiError> {
         let template = Template {
             subject: name(common_name, &[]),
             public_key: key.subject_public_key_info(),
@@ -170,8 +165,8 @@ impl Authority {
             ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
         });
-        let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
-            .map_err(|e| unreadable(e.to_string()))?;
+        let not_after =
+            Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|e| unreadable(e.to_string()))?;
         let subject = parsed.subject().as_raw().to_vec();
         let key_id = key_id.unwrap_or_else(|| self::key_id(parsed.public_key().raw));
         Ok(Self { certificate: der.into_owned(), key, subject, key_id, not_after })
@@ -193,10 +188,8 @@ impl Authority {
     /// A new key with a certificate that ends no later than the authority's.
     pub fn issue(&self, profile: &Profile, lifetime: SignedDuration, now: Timestamp) -> Result<Pair, PkiError> {
         let key = new_key()?;
-        let extended = [
-            (profile.server, extended_key_usage::SERVER_AUTH),
-            (profile.client, extended_key_usage::CLIENT_AUTH),
-        ];
+        let extended =
+            [(profile.server, extended_key_usage::SERVER_AUTH), (profile.client, extended_key_usage::CLIENT_AUTH)];
         let template = Template {
             subject: name(&profile.common_name, &profile.organizations),
             public_key: key.subject_public_key_info(),
@@ -207,9 +200,8 @@ impl Authority {
             not_before: now - BACKDATE,
             not_after: (now + lifetime).min(self.not_after),
         };
-        let certificate = self
-            .sign(&template)
-            .map_err(|why| PkiError::Sign { subject: profile.common_name.clone(), why })?;
+        let certificate =
+            self.sign(&template).map_err(|why| PkiError::Sign { subject: profile.common_name.clone(), why })?;
         Ok(Pair { certificate: pem("CERTIFICATE", &certificate), key: key.serialize_pem() })
     }
 
@@ -226,8 +218,7 @@ fn hash(public_key: &[u8]) -> String {
 
 /// [`Authority::public_key_hash`] of a certificate that someone presents.
 pub fn public_key_hash(certificate: &CertificateDer<'_>) -> Result<String, PkiError> {
-    let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|e| PkiError::Certificate(e.to_string()))?;
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| PkiError::Certificate(e.to_string()))?;
     Ok(hash(parsed.public_key().raw))
 }
 
@@ -237,9 +228,7 @@ fn new_key() -> Result<KeyPair, PkiError> {
 
 /// A distinguished name: organizations, then the common name.
 fn name(common_name: &str, organizations: &[String]) -> Vec<u8> {
-    let part = |arc: u32, text: &str| {
-        der::set(&[&der::sequence(&[&der::oid(&[2, 5, 4, arc]), &der::utf8(text)])])
-    };
+    let part = |arc: u32, text: &str| der::set(&[&der::sequence(&[&der::oid(&[2, 5, 4, arc]), &der::utf8(text)])]);
     let mut parts: Vec<Vec<u8>> = organizations.iter().map(|o| part(10, o)).collect();
     parts.push(part(3, common_name));
     der::sequence(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())

@@ -43,12 +43,13 @@ impl Request {
         let der = CertificateSigningRequestDer::from_pem_slice(pem)
             .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
         let (_, parsed) = X509CertificationRequest::from_der(&der).map_err(|e| e.to_string())?;
-        parsed
-            .verify_signature()
-            .map_err(|e| format!("unable to verify certificate request signature: {e}"))?;
+        parsed.verify_signature().map_err(|e| format!("unable to verify certificate request signature: {e}"))?;
         let info = &parsed.certification_request_info;
         let texts = |values: Vec<&x509_parser::x509::AttributeTypeAndValue<'_>>| {
-            values.iter().map(|v| v.as_str().map(str::to_owned).map_err(|e| e.to_string())).collect::<Result<Vec<_>, _>>()
+            values
+                .iter()
+                .map(|v| v.as_str().map(str::to_owned).map_err(|e| e.to_string()))
+                .collect::<Result<Vec<_>, _>>()
         };
         let mut request = Self {
             common_name: texts(info.subject.iter_common_name().collect())?.pop().unwrap_or_default(),
@@ -96,8 +97,8 @@ pub fn generate(profile: &Profile) -> Result<(String, String), PkiError> {
     Ok((request, key.serialize_pem()))
 }
 
-/// Whether the signer is one of ours and takes the request: `Ok(false)` when it is none, `Err` with upstream's message for
-/// the condition `Failed`, reason `SignerValidationFailure`.
+/// Whether the signer is one of ours and takes the request: `Ok(false)` when it is none, `Err` with upstream's message
+/// for the condition `Failed`, reason `SignerValidationFailure`.
 pub fn validate(signer: &str, request: &Request, usages: &[String]) -> Result<bool, String> {
     match signer {
         SIGNER_KUBELET_SERVING => validate_kubelet_serving(request, usages)?,
@@ -224,9 +225,10 @@ fn usage_bits(usages: &[String]) -> Result<(u16, Vec<&'static [u32]>), String> {
             "encipher only" => key_usage::ENCIPHER_ONLY,
             "decipher only" => key_usage::DECIPHER_ONLY,
             other => {
-                let (_, oid) = EXTENDED.iter().find(|(name, _)| *name == other).ok_or_else(|| {
-                    format!("unrecognized usage values: [{other:?}]")
-                })?;
+                let (_, oid) = EXTENDED
+                    .iter()
+                    .find(|(name, _)| *name == other)
+                    .ok_or_else(|| format!("unrecognized usage values: [{other:?}]"))?;
                 if !extended.contains(oid) {
                     extended.push(oid);
                 }

@@ -91,6 +91,13 @@ impl Pki {
         Ok(kubeconfig(server, &self.ca.pem(), &profile.common_name, Credentials::Certificate(&pair)))
     }
 
+    /// When [`Pki::ensure`] is to be called again to renew what ends first. `None` when that cannot be told.
+    pub fn renew_at(&self) -> Option<Timestamp> {
+        let issued = [&self.serving, &self.kubelet_client, &self.front_proxy_client];
+        let authorities = [&self.ca, &self.front_proxy_ca].map(|ca| Some(ca.not_after - AUTHORITY_LIFETIME / 5));
+        issued.iter().map(|pair| renew_at(pair)).chain(authorities).min()?
+    }
+
     /// The first administrator: `kubernetes-admin` of `cox:cluster-admins`.
     pub fn admin() -> Profile {
         Profile::client("kubernetes-admin", &["cox:cluster-admins"])
@@ -144,24 +151,32 @@ pub fn ensure_pair(
     Ok(pair)
 }
 
-/// Whether a pair belongs together, was signed by the authority, is for the profile's subject and has all its names, and
-/// has more than a third of its life ahead.
+/// Whether a pair belongs together, was signed by the authority, is for the profile's subject and has all its names,
+/// and has more than a third of its life ahead.
 pub fn is_good(pair: &Pair, profile: &Profile, authority: &Authority, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_slice(pair.certificate.as_bytes()) else { return false };
-    let (Ok((_, ours)), Ok((_, parent))) = (X509Certificate::from_der(&der), X509Certificate::from_der(authority.der()))
+    let (Ok((_, ours)), Ok((_, parent))) =
+        (X509Certificate::from_der(&der), X509Certificate::from_der(authority.der()))
     else {
         return false;
     };
     let key = rcgen::KeyPair::from_pem(&pair.key);
     let belongs = key.is_ok_and(|k| rcgen::PublicKeyData::subject_public_key_info(&k) == ours.public_key().raw);
-    let validity = ours.validity();
-    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     belongs
         && ours.verify_signature(Some(parent.public_key())).is_ok()
-        && from <= now.as_second()
-        && until - now.as_second() > (until - from) / 3
+        && ours.validity().not_before.timestamp() <= now.as_second()
+        && renew_at(pair).is_some_and(|at| now < at)
         && ours.subject().iter_common_name().any(|n| n.as_str().is_ok_and(|n| n == profile.common_name))
         && profile.names.iter().all(|name| has_name(&ours, name))
+}
+
+/// When two thirds of a certificate's life are over.
+pub fn renew_at(pair: &Pair) -> Option<Timestamp> {
+    let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let validity = certificate.validity();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    Timestamp::from_second(until - (until - from) / 3).ok()
 }
 
 fn has_name(certificate: &X509Certificate<'_>, name: &str) -> bool {

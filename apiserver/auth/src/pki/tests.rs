@@ -67,6 +67,8 @@ fn directory_is_made_kept_and_renewed() {
     let fourth = Pki::ensure(&directory, &more, later).unwrap();
     assert_ne!(fourth.kubelet_client, third.kubelet_client, "near its end");
     assert_eq!(fourth.ca.der(), third.ca.der());
+    let due = third.renew_at().unwrap();
+    assert!(due > now() + LIFETIME / 2 && due < later, "{due}");
     let much_later = now() + AUTHORITY_LIFETIME * 9 / 10;
     let fifth = Pki::ensure(&directory, &more, much_later).unwrap();
     assert_ne!(fifth.ca.der(), third.ca.der());
@@ -91,7 +93,8 @@ fn signers_take_what_upstreams_take() {
     let with_names = |names: &[&str]| Profile { names: usages(names), ..node.clone() };
     let client = ["digital signature", "client auth"];
     let serving = ["digital signature", "key encipherment", "server auth"];
-    let table: &[(&str, &Profile, &[&str], Result<bool, &str>)] = &[
+    type Row<'a> = (&'a str, &'a Profile, &'a [&'a str], Result<bool, &'a str>);
+    let table: &[Row<'_>] = &[
         (csr::SIGNER_KUBELET_CLIENT, &node, &client, Ok(true)),
         (csr::SIGNER_KUBELET_CLIENT, &node, &["digital signature", "key encipherment", "client auth"], Ok(true)),
         (
@@ -100,12 +103,7 @@ fn signers_take_what_upstreams_take() {
             &serving,
             Err("usages did not match [client auth digital signature key encipherment]"),
         ),
-        (
-            csr::SIGNER_KUBELET_CLIENT,
-            &with_names(&["n1"]),
-            &client,
-            Err("DNS subjectAltNames are not allowed"),
-        ),
+        (csr::SIGNER_KUBELET_CLIENT, &with_names(&["n1"]), &client, Err("DNS subjectAltNames are not allowed")),
         (csr::SIGNER_KUBELET_CLIENT, &with_names(&["10.0.0.1"]), &client, Err("IP subjectAltNames are not allowed")),
         (
             csr::SIGNER_KUBELET_CLIENT,

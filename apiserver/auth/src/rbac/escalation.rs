@@ -57,7 +57,12 @@ fn check_role(
     confirm(write, rbac, &read_rules(write.object))?;
     if write.resource == "clusterroles" && (aggregates(write.object) || write.old.is_some_and(aggregates)) {
         confirm(write, rbac, &everything()).map_err(|_| {
-            Status::forbidden(GROUP, write.resource, name, "must have cluster-admin privileges to use the aggregationRule")
+            Status::forbidden(
+                GROUP,
+                write.resource,
+                name,
+                "must have cluster-admin privileges to use the aggregationRule",
+            )
         })?;
     }
     Ok(())
@@ -84,9 +89,10 @@ fn check_binding(
     if authorizer.authorize(&attributes, objects).is_allowed() {
         return Ok(());
     }
-    let singular = resource.trim_end_matches('s');
-    let rules =
-        rbac.role_rules(&role, write.namespace).map_err(|_| Status::not_found(GROUP, singular, &role.name))?;
+    let rules = rbac
+        .role_rules(&role, write.namespace)
+        // Upstream's answer names the binding's resource with the role's name.
+        .map_err(|_| Status::not_found(GROUP, write.resource, &role.name))?;
     confirm(write, rbac, &rules)
 }
 

@@ -130,11 +130,9 @@ impl Index {
             ("clusterroles", None) => drop(self.cluster_roles.remove(&name)),
             ("clusterrolebindings", Some(object)) => drop(self.cluster_bindings.insert(name, Binding::read(object))),
             ("clusterrolebindings", None) => drop(self.cluster_bindings.remove(&name)),
-            ("roles", object) => put(
-                self.roles.entry(namespace.to_owned()).or_default(),
-                name,
-                object.map(|o| read_rules(o).into()),
-            ),
+            ("roles", object) => {
+                put(self.roles.entry(namespace.to_owned()).or_default(), name, object.map(|o| read_rules(o).into()))
+            }
             ("rolebindings", Some(object)) => {
                 self.bindings.entry(namespace.to_owned()).or_default().insert(name, Binding::read(object));
             }

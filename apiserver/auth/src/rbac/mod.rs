@@ -1,8 +1,9 @@
 //! RBAC: decisions from roles and bindings.
 //!
-//! [`Index`] holds roles and bindings parsed, in step with the watch caches. What one user may do is resolved from it once
-//! and remembered until any role or binding changes, so that a decision on the hot path is a look-up and a walk over
-//! that user's own rules. ClusterRoles that aggregate others hold the aggregated rules themselves: a controller writes them.
+//! [`Index`] holds roles and bindings parsed, in step with the watch caches. What one user may do is resolved from it
+//! once and remembered until any role or binding changes, so that a decision on the hot path is a look-up and a walk
+//! over that user's own rules. ClusterRoles that aggregate others hold the aggregated rules themselves: a controller
+//! writes them.
 
 pub mod escalation;
 pub mod index;
@@ -142,8 +143,12 @@ impl Authorizer for Rbac {
                 }
             }
         }
-        let errors: Vec<&str> =
-            [Some(&cluster), local.as_ref()].into_iter().flatten().flat_map(|g| &g.errors).map(String::as_str).collect();
+        let errors: Vec<&str> = [Some(&cluster), local.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|g| &g.errors)
+            .map(String::as_str)
+            .collect();
         Decision::NoOpinion(match errors.as_slice() {
             [] => String::new(),
             [one] => format!("RBAC: {one}"),

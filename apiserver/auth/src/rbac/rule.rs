@@ -55,8 +55,11 @@ impl Rule {
     pub fn breakdown(&self) -> Vec<Self> {
         let one = |text: &String| vec![text.clone()];
         let mut out = Vec::new();
-        let names: Vec<Vec<String>> =
-            if self.resource_names.is_empty() { vec![Vec::new()] } else { self.resource_names.iter().map(one).collect() };
+        let names: Vec<Vec<String>> = if self.resource_names.is_empty() {
+            vec![Vec::new()]
+        } else {
+            self.resource_names.iter().map(one).collect()
+        };
         for group in &self.api_groups {
             for resource in &self.resources {
                 for verb in &self.verbs {

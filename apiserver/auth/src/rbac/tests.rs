@@ -1,6 +1,8 @@
 //! The default policy as a matrix of who may do what, refusals in upstream's words, and escalation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod components;
+
 use api::{Object, Status, object};
 use serde_json::{Value, json};
 
@@ -129,9 +131,13 @@ fn says_why_in_upstreams_words() {
         ),
         (
             "create core/pods/exec default/p",
-            r#"pods "p" is forbidden: User "x" cannot create resource "pods/exec" in API group "" in the namespace "default""#,
+            "pods \"p\" is forbidden: User \"x\" cannot create resource \"pods/exec\" in API group \"\" in the \
+             namespace \"default\"",
         ),
-        ("list core/nodes", r#"nodes is forbidden: User "x" cannot list resource "nodes" in API group "" at the cluster scope"#),
+        (
+            "list core/nodes",
+            r#"nodes is forbidden: User "x" cannot list resource "nodes" in API group "" at the cluster scope"#,
+        ),
         ("get /metrics", r#"forbidden: User "x" cannot get path "/metrics""#),
     ];
     for (request, message) in table {
@@ -139,13 +145,21 @@ fn says_why_in_upstreams_words() {
         assert_eq!((status.message.as_str(), status.code), (message, 403));
     }
     let allowed = ask(&rbac, &who, "get /apis").unwrap();
-    let because = r#"RBAC: allowed by ClusterRoleBinding "system:discovery" of ClusterRole "system:discovery" to Group "system:authenticated""#;
+    let because = "RBAC: allowed by ClusterRoleBinding \"system:discovery\" of ClusterRole \"system:discovery\" to \
+                   Group \"system:authenticated\"";
     assert_eq!(allowed, because);
 
-    add(&rbac, json!({"kind": "RoleBinding", "metadata": {"name": "b", "namespace": "default"},
-        "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "x"}]}));
+    add(
+        &rbac,
+        json!({"kind": "RoleBinding", "metadata": {"name": "b", "namespace": "default"},
+        "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "x"}]}),
+    );
     let status = ask(&rbac, &who, "list core/pods default").unwrap_err();
-    assert!(status.message.ends_with(r#": RBAC: role.rbac.authorization.k8s.io "gone" not found"#), "{}", status.message);
+    assert!(
+        status.message.ends_with(r#": RBAC: role.rbac.authorization.k8s.io "gone" not found"#),
+        "{}",
+        status.message
+    );
 }
 
 #[test]
@@ -154,11 +168,17 @@ fn follows_changes_at_once() {
     let user = UserInfo::service_account("default", "robot", "");
     let request = "get core/pods/log default/p";
     assert!(ask(&rbac, &user, request).is_err());
-    add(&rbac, json!({"kind": "RoleBinding", "metadata": {"name": "b", "namespace": "default"},
-        "roleRef": {"kind": "Role", "name": "logs"}, "subjects": [{"kind": "ServiceAccount", "name": "robot"}]}));
+    add(
+        &rbac,
+        json!({"kind": "RoleBinding", "metadata": {"name": "b", "namespace": "default"},
+        "roleRef": {"kind": "Role", "name": "logs"}, "subjects": [{"kind": "ServiceAccount", "name": "robot"}]}),
+    );
     assert!(ask(&rbac, &user, request).is_err(), "the role is missing");
-    add(&rbac, json!({"kind": "Role", "metadata": {"name": "logs", "namespace": "default"},
-        "rules": [{"apiGroups": [""], "resources": ["*/log"], "resourceNames": ["p"], "verbs": ["*"]}]}));
+    add(
+        &rbac,
+        json!({"kind": "Role", "metadata": {"name": "logs", "namespace": "default"},
+        "rules": [{"apiGroups": [""], "resources": ["*/log"], "resourceNames": ["p"], "verbs": ["*"]}]}),
+    );
     let because = r#"RBAC: allowed by RoleBinding "b/default" of Role "logs" to ServiceAccount "robot/default""#;
     assert_eq!(ask(&rbac, &user, request).unwrap(), because);
     for refused in ["get core/pods/log other/p", "get core/pods default/p", "get core/pods/log default/q"] {
@@ -166,6 +186,34 @@ fn follows_changes_at_once() {
     }
     tell(&rbac, None, "rolebindings", "default", "b");
     assert!(ask(&rbac, &user, request).is_err());
+}
+
+#[test]
+fn view_edit_and_admin_are_what_people_expect() {
+    let rbac = with_defaults();
+    let user = UserInfo::new("u", &[]);
+    // What each of the three may do in the namespace that it is bound in.
+    let table = [
+        ("get core/pods ns/p", [true, true, true]),
+        ("list apps/deployments ns", [true, true, true]),
+        ("get core/secrets ns/s", [false, true, true]),
+        ("create apps/deployments ns", [false, true, true]),
+        ("create core/pods/exec ns/p", [false, true, true]),
+        ("create rbac.authorization.k8s.io/rolebindings ns", [false, false, true]),
+        ("create authorization.k8s.io/localsubjectaccessreviews ns", [false, false, true]),
+        ("get core/nodes -/n", [false, false, false]),
+        ("get core/pods other/p", [false, false, false]),
+    ];
+    for (role, index) in [("view", 0), ("edit", 1), ("admin", 2)] {
+        add(
+            &rbac,
+            json!({"kind": "RoleBinding", "metadata": {"name": "b", "namespace": "ns"},
+            "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": "u"}]}),
+        );
+        for (request, allowed) in &table {
+            assert_eq!(ask(&rbac, &user, request).is_ok(), allowed[index], "{role}: {request}");
+        }
+    }
 }
 
 #[test]
@@ -220,12 +268,18 @@ fn escalate(rbac: &Rbac, user: &UserInfo, value: Value, old: Option<Value>) -> R
 #[test]
 fn nobody_grants_what_they_do_not_have() {
     let rbac = with_defaults();
-    add(&rbac, json!({"kind": "ClusterRole", "metadata": {"name": "granter"}, "rules": [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
-        {"apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["view"], "verbs": ["bind"]},
-    ]}));
-    add(&rbac, json!({"kind": "ClusterRoleBinding", "metadata": {"name": "granter"},
-        "roleRef": {"kind": "ClusterRole", "name": "granter"}, "subjects": [{"kind": "User", "name": "u"}]}));
+    add(
+        &rbac,
+        json!({"kind": "ClusterRole", "metadata": {"name": "granter"}, "rules": [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+            {"apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["view"], "verbs": ["bind"]},
+        ]}),
+    );
+    add(
+        &rbac,
+        json!({"kind": "ClusterRoleBinding", "metadata": {"name": "granter"},
+        "roleRef": {"kind": "ClusterRole", "name": "granter"}, "subjects": [{"kind": "User", "name": "u"}]}),
+    );
     let user = UserInfo::new("u", &[]);
     let role = |verbs: &[&str], finalizers: &[&str]| {
         json!({"kind": "ClusterRole", "metadata": {"name": "r", "finalizers": finalizers},
@@ -251,7 +305,7 @@ fn nobody_grants_what_they_do_not_have() {
             "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}})
     };
     assert_eq!(escalate(&rbac, &user, bind("ClusterRoleBinding", "view"), None), Ok(()), "has the verb bind");
-    assert_eq!(escalate(&rbac, &user, bind("RoleBinding", "granter"), None).is_ok(), true, "has all of it");
+    assert_eq!(escalate(&rbac, &user, bind("RoleBinding", "granter"), None), Ok(()), "has all of it");
     assert_eq!(escalate(&rbac, &user, bind("RoleBinding", "cluster-admin"), None).unwrap_err().code, 403);
     assert_eq!(escalate(&rbac, &user, bind("RoleBinding", "none"), None).unwrap_err().code, 404);
     let aggregate = json!({"kind": "ClusterRole", "metadata": {"name": "r"},

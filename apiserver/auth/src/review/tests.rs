@@ -32,8 +32,8 @@ fn status(spec: Value) -> Result<Value, String> {
 
 #[test]
 fn access_reviews_decide_and_say_why() {
-    let because = "RBAC: allowed by ClusterRoleBinding \"system:discovery\" of ClusterRole \"system:discovery\" to Group \
-                   \"system:authenticated\"";
+    let because = "RBAC: allowed by ClusterRoleBinding \"system:discovery\" of ClusterRole \"system:discovery\" to \
+    Group \"system:authenticated\"";
     let not_related = "no relationship found between node 'n' and this object";
     let table = [
         (
@@ -68,8 +68,8 @@ fn access_reviews_decide_and_say_why() {
 #[test]
 fn access_reviews_are_validated() {
     let message = status(json!({})).unwrap_err();
-    let expected = ".authorization.k8s.io \"\" is invalid: [spec.resourceAttributes: Invalid value: null: exactly one of \
-        nonResourceAttributes or resourceAttributes must be specified, spec.user: Invalid value: \"\": at least one of \
+    let expected = ".authorization.k8s.io \"\" is invalid: [spec.resourceAttributes: Invalid value: null: exactly one \
+    of nonResourceAttributes or resourceAttributes must be specified, spec.user: Invalid value: \"\": at least one of \
         user or group must be specified]";
     assert_eq!(message, expected);
     let both = json!({"user": "x", "resourceAttributes": {}, "nonResourceAttributes": {"path": "/x", "verb": "get"}});
@@ -82,11 +82,14 @@ fn access_reviews_are_validated() {
         local_subject_access_review(review, "default", &chain(), &Cluster::default()).unwrap_err().message
     };
     let other = local(json!({"user": "x", "resourceAttributes": {"namespace": "other"}}));
-    assert!(other.ends_with("spec.resourceAttributes.namespace: Invalid value: \"other\": must match metadata.namespace"));
+    assert!(
+        other.ends_with("spec.resourceAttributes.namespace: Invalid value: \"other\": must match metadata.namespace")
+    );
     let path = local(json!({"user": "x", "nonResourceAttributes": {"path": "/x", "verb": "get"}}));
     assert!(path.ends_with("Invalid value: {\"Path\":\"/x\",\"Verb\":\"get\"}: disallowed on this kind of request"));
 
-    let named = parsed(json!({"metadata": {"name": "x"}, "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}));
+    let named =
+        parsed(json!({"metadata": {"name": "x"}, "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}));
     let refused = self_subject_access_review(named, &UserInfo::new("u", &[]), &chain(), &Cluster::default());
     assert!(refused.unwrap_err().message.ends_with("must be empty"));
 }
@@ -98,7 +101,8 @@ fn rules_reviews_list_rules() {
     let answer = ask(&user, json!({"namespace": "default"})).unwrap();
     assert_eq!(answer["spec"], json!({}));
     let rules = answer["status"]["resourceRules"].as_array().unwrap();
-    let reviews = json!({"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]});
+    let reviews =
+        json!({"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]});
     assert!(rules.contains(&reviews), "{rules:?}");
     assert_eq!(answer["status"]["incomplete"], json!(false));
     assert_eq!(ask(&user, json!({})).unwrap_err().message, "no namespace on request");

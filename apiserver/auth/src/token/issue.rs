@@ -37,9 +37,8 @@ pub fn issue(
     let uid = object::uid(&account);
     let asked = object::uid(&request);
     if !asked.is_empty() && asked != uid {
-        let why = format!(
-            "the UID in the token request ({asked}) does not match the UID of the service account ({uid})"
-        );
+        let why =
+            format!("the UID in the token request ({asked}) does not match the UID of the service account ({uid})");
         return Err(Status::conflict(GROUP, "TokenRequest", name, &why));
     }
     complete(&mut request, tokens, (namespace, name, uid), now);
@@ -136,7 +135,8 @@ fn bind(request: &Object, namespace: &str, account: &str, objects: &dyn Objects)
             let pod = get(&PODS, namespace)?;
             if object::str_at(&pod, &["spec", "serviceAccountName"]) != account {
                 return Err(Status::bad_request(format!(
-                    "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+                    "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount \
+                     name."
                 )));
             }
             bound.node = node_of(&pod, objects);

@@ -83,8 +83,8 @@ impl PublicKey {
 
     /// From PEM, `PUBLIC KEY`.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let spki = rustls_pki_types::SubjectPublicKeyInfoDer::from_pem_slice(pem)
-            .map_err(|e| KeyError::Pem(e.to_string()))?;
+        let spki =
+            rustls_pki_types::SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|e| KeyError::Pem(e.to_string()))?;
         Self::from_spki(&spki)
     }
 
@@ -104,7 +104,7 @@ impl PublicKey {
 }
 
 enum Secret {
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -163,7 +163,7 @@ fn read_secret(key: &PrivateKeyDer<'_>, random: &SystemRandom) -> Result<(Secret
         let algorithm = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, key.secret_pkcs8_der(), random) {
             let spki = der::public_key_info(&der::EC_P256, pair.public_key().as_ref());
-            return Ok((Secret::Ec(pair), spki));
+            return Ok((Secret::Ec(Box::new(pair)), spki));
         }
     }
     let pair = match key {

@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::Verified;
 use super::claims::{self, Claims};
 use super::keys::Keys;
 use super::verify::{self, TokenError};
-use super::Verified;
 use crate::constant_time_eq;
 use crate::objects::{Objects, SECRETS, SERVICE_ACCOUNTS};
 use crate::user::{SERVICE_ACCOUNT_PREFIX, UserInfo};
@@ -79,9 +79,8 @@ fn check(token: &str, private: &Private, objects: &dyn Objects) -> Result<(), To
     if !constant_time_eq(&data(&found, "token"), token.as_bytes()) {
         return Err(TokenError::Legacy("Token does not match server's copy".to_owned()));
     }
-    let owner = objects
-        .get(&SERVICE_ACCOUNTS, namespace, account)
-        .ok_or_else(|| TokenError::NoAccount(account.clone()))?;
+    let owner =
+        objects.get(&SERVICE_ACCOUNTS, namespace, account).ok_or_else(|| TokenError::NoAccount(account.clone()))?;
     if object::is_terminating(&owner) {
         return Err(TokenError::Legacy(format!("ServiceAccount {namespace}/{account} has been deleted")));
     }

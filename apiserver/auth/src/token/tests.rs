@@ -51,10 +51,7 @@ fn a_pods_token_names_account_pod_and_node() {
     let verified = tokens.verify(token, &[], now(), &cluster).unwrap().unwrap();
     assert_eq!(verified.user.name, "system:serviceaccount:ns:robot");
     assert_eq!(verified.user.uid, "sa-uid");
-    assert_eq!(
-        verified.user.groups,
-        ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
-    );
+    assert_eq!(verified.user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]);
     let extra = |key: &str| verified.user.extra[&format!("authentication.kubernetes.io/{key}")][0].as_str();
     assert_eq!((extra("pod-name"), extra("pod-uid")), ("p", "pod-uid"));
     assert_eq!((extra("node-name"), extra("node-uid")), ("n1", "node-uid"));
@@ -73,7 +70,9 @@ fn a_pods_token_names_account_pod_and_node() {
 fn ends_when_its_time_is_over() {
     let (tokens, cluster) = (tokens(), cluster());
     let token = token_of(&tokens, &cluster, request(json!({"expirationSeconds": 600})));
-    let at = |seconds: i64| tokens.verify(&token, &[], now() + SignedDuration::from_secs(seconds), &cluster).map(|v| v.is_some());
+    let at = |seconds: i64| {
+        tokens.verify(&token, &[], now() + SignedDuration::from_secs(seconds), &cluster).map(|v| v.is_some())
+    };
     assert_eq!(at(0), Ok(true));
     assert_eq!(at(659), Ok(true), "clocks may differ by a minute");
     assert_eq!(at(661), Err(TokenError::Expired));
@@ -236,7 +235,8 @@ fn tokens_in_secrets_live_as_long_as_the_secret() {
     let token = claims::sign(&claims, tokens.keys()).unwrap();
     let data = base64::engine::general_purpose::STANDARD.encode(&token);
     let secret = |labels: Value, data: &str| {
-        json!({"metadata": {"name": "s", "namespace": "ns", "uid": "u", "labels": labels}, "data": {"token": data}})
+        let metadata = json!({"name": "s", "namespace": "ns", "uid": "u", "labels": labels});
+        json!({"metadata": metadata, "data": {"token": data}})
     };
     let error = |cluster: &Cluster| tokens.verify(&token, &[], now(), cluster).err().map(|e| e.to_string());
     assert_eq!(error(&cluster).as_deref(), Some("Token does not match server's copy"));

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::claims::{self, Claims, Ref};
 use super::keys::Keys;
-use crate::quoted;
 use crate::objects::{NODES, Objects, PODS, SECRETS, SERVICE_ACCOUNTS};
+use crate::quoted;
 use crate::user::UserInfo;
 
 /// Clocks may differ by this much, in seconds (go-jose's `DefaultLeeway`); objects deleted less long ago still count.
