@@ -190,5 +190,5 @@ fn memory_low() -> bool {
 
 fn disk_low(agent: &Agent) -> bool {
     let Ok(stat) = nix::sys::statvfs::statvfs(&agent.config.root_dir) else { return false };
-    u64::from(stat.blocks_available()) * 100 < u64::from(stat.blocks()) * DISK_LOW_PERCENT
+    stat.blocks_available() * 100 < stat.blocks() * DISK_LOW_PERCENT
 }
