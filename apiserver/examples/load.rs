@@ -139,8 +139,7 @@ async fn client(load: Load, number: usize, what: String) -> anyhow::Result<()> {
 
 /// Counts events until the time is over.
 async fn watch(load: &Load, mut sender: Sender, path: &str) -> anyhow::Result<()> {
-    let request = Request::builder()
-        .uri(format!("{path}?{WATCH}"));
+    let request = Request::builder().uri(format!("{path}?{WATCH}"));
     let answer = sender.send_request(request.body(Full::default())?).await?;
     let mut body = answer.into_body();
     while let Ok(Some(frame)) = tokio::time::timeout_at(load.end.into(), body.frame()).await {

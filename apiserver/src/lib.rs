@@ -7,6 +7,7 @@
 mod allocate;
 mod bootstrap;
 mod cache;
+mod compact;
 mod config;
 mod convert;
 mod http;

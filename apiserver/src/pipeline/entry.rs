@@ -176,7 +176,11 @@ async fn resource(
     params.watch |= target.watch_prefix;
     let offer =
         if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
-    let mut accept = negotiate::accept(&parts.headers, offer)?;
+    let mut accept = match negotiate::accept(&parts.headers, offer) {
+        // What a connection answers with is not ours to choose.
+        Err(_) if crate::proxy::is_connection(target.subresource) => Accept::default(),
+        accept => accept?,
+    };
     accept.pretty = params.pretty.unwrap_or(accept.pretty);
     seen.accept = Accept { shape: Shape::Whole, ..accept };
     let call = Call {

@@ -19,8 +19,6 @@ pub struct Target {
     pub port: u16,
     /// Path and query.
     pub path: String,
-    /// The path under which the client sees it, for redirects; empty when that does not matter.
-    pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +37,11 @@ pub fn of(call: &Call<'_>, object: &Object, query: &str, rest: &str) -> Result<T
         ("pods", kind) => pod(call, object, kind, query),
         ("nodes", _) => {
             let (host, port) = kubelet(object)?;
-            Ok(Target {
-                scheme: Scheme::Kubelet,
-                host,
-                port,
-                path: with_query(&format!("/{rest}"), query),
-                name: host_name(object),
-            })
+            Ok(Target { scheme: Scheme::Kubelet, host, port, path: with_query(&format!("/{rest}"), query) })
         }
         ("services", _) => service_proxy(call, object, query, rest),
         (resource, _) => Err(Status::method_not_allowed(&call.row.gvr.group, resource, call.verb)),
     }
-}
-
-fn host_name(node: &Object) -> String {
-    object::name(node).to_owned()
 }
 
 /// A node's kubelet: its internal address and port.
@@ -78,10 +66,7 @@ fn pod(call: &Call<'_>, pod: &Object, kind: &str, query: &str) -> Result<Target,
     let node = object::str_at(pod, &["spec", "nodeName"]);
     let (namespace, name) = (object::namespace(pod), object::name(pod));
     if node.is_empty() {
-        let why = match kind {
-            "log" => format!("pod {name} does not have a host assigned"),
-            _ => format!("pod {name} does not have a host assigned"),
-        };
+        let why = format!("pod {name} does not have a host assigned");
         return Err(Status::bad_request(why));
     }
     let gvr = &apiserver_auth::objects::NODES;
@@ -94,7 +79,7 @@ fn pod(call: &Call<'_>, pod: &Object, kind: &str, query: &str) -> Result<Target,
         "attach" => with_query(&format!("/attach/{namespace}/{name}/{container}"), &stream_query(query)),
         _ => with_query(&format!("/portForward/{namespace}/{name}"), &port_query(query)),
     };
-    Ok(Target { scheme: Scheme::Kubelet, host, port, path, name: node.to_owned() })
+    Ok(Target { scheme: Scheme::Kubelet, host, port, path })
 }
 
 /// The container that is meant: the one asked for, which must exist, or the only one, or the annotated default.
@@ -200,13 +185,7 @@ fn pod_proxy(call: &Call<'_>, pod: &Object, query: &str, rest: &str) -> Result<T
         "" => first_port(pod).unwrap_or(80),
         text => text.parse().map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
     };
-    Ok(Target {
-        scheme,
-        host: host.to_owned(),
-        port,
-        path: with_query(&format!("/{rest}"), query),
-        name: String::new(),
-    })
+    Ok(Target { scheme, host: host.to_owned(), port, path: with_query(&format!("/{rest}"), query) })
 }
 
 fn first_port(pod: &Object) -> Option<u16> {
@@ -248,7 +227,7 @@ fn service_proxy(call: &Call<'_>, service: &Object, query: &str, rest: &str) -> 
         return Err(unavailable(format!("no endpoints available for service {name:?}")));
     };
     let path = with_query(&format!("/{rest}"), query);
-    Ok(Target { scheme, host: host.clone(), port: *port, path, name: String::new() })
+    Ok(Target { scheme, host: host.clone(), port: *port, path })
 }
 
 fn endpoints(slice: &Object, port_name: &str) -> Vec<(String, u16)> {

@@ -79,6 +79,7 @@ impl Server {
         if !shared.caches.progress.wait(revision, WARM).await {
             return Err(StartError::Cold(revision));
         }
+        tokio::spawn(crate::compact::run(shared.clone()));
         let server = Self { shared };
         server.bootstrap().await?;
         Ok(server)
