@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-
 use kubelet_runtime::{Config as RuntimeConfig, Core};
 use tokio_util::sync::CancellationToken;
 

@@ -169,7 +169,7 @@ impl Engine {
             Input::LeaseLeft(lease) => Ok(Output::Ttl(self.core.lease_left(lease).unwrap_or(-1))),
             Input::Saved { released } => {
                 if let Some(Err(error)) = released.map(|index| self.log.release(index)) {
-                    tracing::warn!(%error, "log: old segments stay for now");
+                    tracing::warn!(%error, "log: old segments stay until the next snapshot");
                 }
                 Ok(Output::Done)
             }

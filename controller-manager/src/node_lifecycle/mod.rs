@@ -33,6 +33,8 @@ struct Controller {
     client: Client,
     recorder: Recorder,
     heard: Heard,
+    /// When each Node will be looked at again: one timer for each, however many events there are.
+    due: Mutex<HashMap<String, Instant>>,
     nodes: WorkQueue<NamespacedName>,
     pods: WorkQueue<NamespacedName>,
 }
@@ -46,6 +48,7 @@ pub fn start(context: &Arc<Context>) {
         client: context.client(NAME),
         recorder: context.recorder(NAME),
         heard,
+        due: Mutex::default(),
         nodes: nodes.clone(),
         pods: evictions.clone(),
     });
@@ -125,7 +128,10 @@ fn watch(
 
 impl Controller {
     async fn sync_node(&self, name: &str) -> anyhow::Result<()> {
-        let Some(node) = self.context.nodes.get("", name) else { return Ok(()) };
+        let Some(node) = self.context.nodes.get("", name) else {
+            self.due.lock().remove(name);
+            return Ok(());
+        };
         let last = self.heard.lock().get(name).copied().unwrap_or_else(Instant::now);
         let silent = last.elapsed();
         let ready = plan::condition(&node, "Ready").map(|ready| ready.status.clone());
@@ -137,11 +143,20 @@ impl Controller {
             self.unready_pods(name).await?;
         }
         if silent < plan::GRACE {
-            // Looks again when the Node would have been silent too long; a beat meanwhile makes that a glance.
-            let left = plan::GRACE - silent + Duration::from_millis(100);
-            self.nodes.add_after(NamespacedName::new("", name), left);
+            self.look_again(name, plan::GRACE - silent + Duration::from_millis(100));
         }
         Ok(())
+    }
+
+    /// Looks again when the Node would have been silent too long; a beat meanwhile makes that a glance.
+    fn look_again(&self, name: &str, left: Duration) {
+        let now = Instant::now();
+        let mut due = self.due.lock();
+        if due.get(name).is_some_and(|at| *at > now) {
+            return;
+        }
+        due.insert(name.to_owned(), now + left);
+        self.nodes.add_after(NamespacedName::new("", name), left + Duration::from_millis(1));
     }
 
     async fn call_unknown(&self, node: &Node) -> anyhow::Result<()> {

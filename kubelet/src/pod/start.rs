@@ -40,6 +40,8 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         Failure { reason, message }
     };
     let config = config(agent, start).await.map_err(|m| fail("CreateContainerConfigError", m))?;
+    let logs = agent.config.pod_logs(spec::namespace(pod), spec::name(pod), spec::uid(pod));
+    let log = logs.join(&config.log_path);
     let id = agent
         .runtime
         .create_container(&start.sandbox_id, config)
@@ -50,7 +52,32 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         return Err(fail("RunContainerError", error.to_string()));
     }
     agent.recorder.container(pod, &container.name, Type::Normal, "Started", "Container started");
+    link_log(agent, pod, &container.name, &id, &log).await;
     Ok(id)
+}
+
+/// `containers/POD_NAMESPACE_CONTAINER-ID.log`, by which log collectors find the container's log.
+async fn link_log(agent: &Agent, pod: &Pod, container: &str, id: &str, log: &Path) {
+    let Some(link) = link_of(agent, pod, container, id) else { return };
+    if let Err(error) = tokio::fs::symlink(log, link).await {
+        tracing::debug!(id, %error, "a container's log is not linked");
+    }
+}
+
+/// Removes the link to a container's log.
+pub(super) async fn unlink_log(agent: &Agent, pod: &Pod, container: &str, id: &str) {
+    let Some(link) = link_of(agent, pod, container, id) else { return };
+    match tokio::fs::remove_file(link).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::debug!(id, error = %e, "the link to a container's log stays");
+        }
+        _ => {}
+    }
+}
+
+fn link_of(agent: &Agent, pod: &Pod, container: &str, id: &str) -> Option<PathBuf> {
+    let name = format!("{}_{}_{container}-{id}.log", spec::name(pod), spec::namespace(pod));
+    Some(agent.config.container_links()?.join(name))
 }
 
 async fn config(agent: &Agent, start: &Start) -> Result<ContainerConfig, String> {
@@ -129,9 +156,8 @@ async fn mounts(
     let pod_dir = agent.config.pod_dir(spec::uid(&pod));
     let domain = agent.config.cluster_domain.clone();
     let work = move || {
-        fs::create_dir_all(&logs).map_err(|e| {
-            format!("create container log directory for container {} failed: {e}", container.name)
-        })?;
+        fs::create_dir_all(&logs)
+            .map_err(|e| format!("create container log directory for container {} failed: {e}", container.name))?;
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
             mounts.push(volume_mount(mount, index, &container, &paths, &envs, &pod_dir)?);
@@ -153,9 +179,9 @@ fn volume_mount(
     envs: &[(String, String)],
     pod_dir: &Path,
 ) -> Result<Mount, String> {
-    let volume = paths.get(&mount.name).ok_or_else(|| {
-        format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)
-    })?;
+    let volume = paths
+        .get(&mount.name)
+        .ok_or_else(|| format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name))?;
     let lookup = |name: &str| envs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let sub = match (&mount.sub_path, &mount.sub_path_expr) {
         (_, Some(expr)) if !expr.is_empty() => {
@@ -223,11 +249,7 @@ fn write_with_mode(path: &Path, data: &[u8], mode: u32) -> Result<(), String> {
 }
 
 fn mount_of(host: &Path, container: &str) -> Mount {
-    Mount {
-        container_path: container.to_owned(),
-        host_path: host.to_string_lossy().into_owned(),
-        ..Mount::default()
-    }
+    Mount { container_path: container.to_owned(), host_path: host.to_string_lossy().into_owned(), ..Mount::default() }
 }
 
 #[cfg(test)]

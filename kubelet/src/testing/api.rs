@@ -1,5 +1,7 @@
 //! A Kubernetes API in memory, as much as a kubelet asks of one: create, get, list, watch, merge patches, delete.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -151,9 +153,9 @@ impl Api {
             let wanted = within(&c, &collection) && selected(&object, &query);
             async move { wanted.then(|| json!({"type": kind, "object": object})) }
         });
-        let lines = futures::stream::iter(missed).chain(live).map(|event| {
-            Ok::<_, std::io::Error>(Frame::data(Bytes::from(format!("{event}\n"))))
-        });
+        let lines = futures::stream::iter(missed)
+            .chain(live)
+            .map(|event| Ok::<_, std::io::Error>(Frame::data(Bytes::from(format!("{event}\n")))));
         Response::new(UnsyncBoxBody::new(StreamBody::new(Box::pin(lines))))
     }
 }

@@ -1,5 +1,7 @@
 //! A container runtime in memory. It records its calls; tests end containers and set what execs and pulls come to.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -249,10 +251,10 @@ impl Runtime for Fake {
                 Ok(())
             }
         };
-        tokio::task::spawn_blocking(copy).await.expect("it ends").map_err(|e| Error::Failed {
-            operation: "exec",
-            message: e.to_string(),
-        })?;
+        tokio::task::spawn_blocking(copy)
+            .await
+            .expect("it ends")
+            .map_err(|e| Error::Failed { operation: "exec", message: e.to_string() })?;
         Ok(code)
     }
 

@@ -101,7 +101,8 @@ fn bootstrap_tokens_are_checked_whole() {
     }
 }
 
-/// Lets through what it lists: `[VERB ]resource[/subresource] [namespace/]name`, of the verb `impersonate` if none is said.
+/// Lets through what it lists: `[VERB ]resource[/subresource] [namespace/]name`, of the verb `impersonate` if none is
+/// said.
 struct May<'a>(&'a [&'a str]);
 
 impl Authorizer for May<'_> {
@@ -163,8 +164,8 @@ fn impersonation_needs_each_part_granted() {
     assert_eq!((status.code, status.message.as_str()), (400, message));
     let status = act_as(&[("impersonate-user", "jane")], &[]).unwrap_err();
     // Upstream tells the refusal of the first mode that it tries.
-    let refusal = "pods is forbidden: User \"admin\" cannot impersonate-on:user-info:list resource \"pods\" in API group \
-                   \"\" in the namespace \"ns\"";
+    let refusal = "pods is forbidden: User \"admin\" cannot impersonate-on:user-info:list resource \"pods\" in API \
+                   group \"\" in the namespace \"ns\"";
     assert_eq!(status.message, refusal);
 }
 

@@ -1,3 +1,4 @@
+//! Transactions, comparisons and leases as tables.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::kv::RangeRequest;

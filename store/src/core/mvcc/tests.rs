@@ -1,3 +1,4 @@
+//! History: reads at every revision, compaction, and a model that keeps everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::collections::BTreeMap;
 

@@ -143,8 +143,6 @@ fn components_may_do_their_work() {
                 "watch core/services",
                 "watch core/nodes",
                 "watch discovery.k8s.io/endpointslices",
-                "get core/services kube-system/kube-dns",
-                "create discovery.k8s.io/endpointslices kube-system",
             ],
         ),
     ];
