@@ -16,6 +16,7 @@ use crate::progress::Progress;
 pub const API_PORT: u16 = 6443;
 /// All nodes' Pods, and the part of each node.
 pub const POD_NETWORK: &str = "10.244.0.0/16";
+pub const SERVICE_NETWORK: &str = "10.96.0.0/12";
 const NODE_MASK: u8 = 24;
 
 /// What is known about this machine.

@@ -3,7 +3,7 @@
 //! No IO, no clock, no tokio. Everything here is a pure function of its arguments, so that the API server, the
 //! command-line client and tests decide alike.
 
-
+pub mod apply;
 pub mod builtin;
 pub mod codec;
 pub mod defaults;

@@ -148,7 +148,5 @@ impl Metrics {
 fn text(labels: &Labels) -> String {
     let Labels { verb, group, version, resource, subresource } = labels;
     let verb = verb.to_ascii_uppercase();
-    format!(
-        "verb=\"{verb}\",group={group:?},version={version:?},resource={resource:?},subresource={subresource:?}"
-    )
+    format!("verb=\"{verb}\",group={group:?},version={version:?},resource={resource:?},subresource={subresource:?}")
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::{Gvk, Gvr, Resource, Table};
-use bytes::Bytes;
 
 use crate::cache::{Caches, ResourceCache};
 
@@ -14,16 +13,13 @@ pub struct Row {
     pub gvr: Gvr,
     pub gvk: Gvk,
     pub cache: Arc<ResourceCache>,
-    /// `{"apiVersion":"apps/v1","kind":"Deployment",`: how its objects begin on the wire.
-    pub head: Bytes,
     /// The version in whose form its objects are stored.
     pub storage: Arc<Resource>,
 }
 
 impl Row {
     fn new(resource: Arc<Resource>, storage: Arc<Resource>, cache: Arc<ResourceCache>) -> Self {
-        let head = format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", resource.api_version(), resource.kind);
-        Self { gvr: resource.gvr(), gvk: resource.gvk(), cache, head: Bytes::from(head), storage, resource }
+        Self { gvr: resource.gvr(), gvk: resource.gvk(), cache, storage, resource }
     }
 
     /// Whether objects are stored as this row serves them.
@@ -95,5 +91,8 @@ pub fn storage_rows(table: &Table) -> Vec<Arc<Resource>> {
 
 /// Prefers the row of the storage version; of groups that share a prefix, the core group.
 fn rank(resource: &Resource) -> (bool, bool) {
-    (resource.version == resource.storage_version && resource.group == resource.storage_group, resource.group.is_empty())
+    (
+        resource.version == resource.storage_version && resource.group == resource.storage_group,
+        resource.group.is_empty(),
+    )
 }

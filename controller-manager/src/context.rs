@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::NamespacedName;
 use client::{Informer, Recorder, WorkQueue};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
@@ -37,6 +38,8 @@ pub struct Context {
     pub services: Informer<Service>,
     pub endpoint_slices: Informer<EndpointSlice>,
     pub nodes: Informer<Node>,
+    /// In namespace `kube-node-lease`: the nodes' heartbeats.
+    pub node_leases: Informer<Lease>,
     pub namespaces: Informer<Namespace>,
     pub service_accounts: Informer<ServiceAccount>,
     /// Only those named `kube-root-ca.crt`.
@@ -57,6 +60,11 @@ impl Context {
             services: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             endpoint_slices: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             nodes: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            node_leases: Informer::start(
+                Api::namespaced(client.clone(), "kube-node-lease"),
+                everything(),
+                stop.clone(),
+            ),
             namespaces: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             service_accounts: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             root_cas: Informer::start(Api::all(client), named_root_ca, stop.clone()),

@@ -7,6 +7,7 @@ mod endpointslice;
 mod expectations;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
 mod owner;
 mod pods;
 mod replicaset;
@@ -57,4 +58,5 @@ fn start(context: &Arc<Context>) {
     service_account::start(context);
     root_ca::start(context);
     node_ipam::start(context);
+    node_lifecycle::start(context);
 }

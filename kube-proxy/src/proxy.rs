@@ -37,7 +37,7 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 
 enum Watched {
     Service(Box<Event<ApiService>>),
-    Slice(Event<EndpointSlice>),
+    Slice(Box<Event<EndpointSlice>>),
     Node(Box<Event<ApiNode>>),
 }
 
@@ -110,7 +110,7 @@ fn watch_all(client: &Client, node_name: &str) -> SelectAll<BoxStream<'static, W
     let nodes = changes(Api::<ApiNode>::all(client.clone()), own, "this Node");
     select_all([
         services.map(|event| Watched::Service(Box::new(event))).boxed(),
-        slices.map(Watched::Slice).boxed(),
+        slices.map(|event| Watched::Slice(Box::new(event))).boxed(),
         nodes.map(|event| Watched::Node(Box::new(event))).boxed(),
     ])
 }
@@ -176,7 +176,7 @@ impl Proxy {
                 Some(Change::Retain(names)) => self.index.retain_services(&names),
                 None => {}
             },
-            Watched::Slice(event) => match self.slices.step(event) {
+            Watched::Slice(event) => match self.slices.step(*event) {
                 Some(Change::Set(name, object)) => self.index.set_slice(name, Slice::from_api(&object)),
                 Some(Change::Remove(name)) => self.index.set_slice(name, None),
                 Some(Change::Retain(names)) => self.index.retain_slices(&names),

@@ -266,6 +266,9 @@ fn the_server_announces_itself_once_and_again_after_a_restart() {
     assert_eq!(slice["endpoints"][0]["addresses"][0], "10.244.0.1");
     assert_eq!(slice["endpoints"][0]["hints"]["forNodes"][0]["name"], "node-1");
 
+    // What somebody takes away comes back, also after a restart.
+    world.api.delete("services", "kube-system/kube-dns");
+    eventually("service again", || world.api.get("services", "kube-system/kube-dns").is_some());
     world.stop.cancel();
     world.dns.take().unwrap().join().unwrap();
     world.api.delete("endpointslices", "kube-system/kube-dns-node-1-ipv4");

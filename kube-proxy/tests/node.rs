@@ -96,6 +96,13 @@ fn pods_reach_pods_of_near_and_far_nodes_and_the_world() {
     world.nodes[0].ns.ip("link del cox0badcaf0vx");
     eventually("tunnel restored", || world.nodes[0].pod.ask("10.244.2.2:8080").is_ok());
 
+    world.nodes[0].ns.ip("link set eth0 down");
+    assert!(!world.routes(0).contains("10.244.1.0/24"));
+    world.nodes[0].ns.ip("link set eth0 up");
+    eventually("route restored", || world.routes(0).contains("10.244.1.0/24 via 192.168.1.12"));
+    world.nodes[0].ns.ip("route add default via 192.168.1.1");
+    eventually("tunnel works", || world.nodes[0].pod.ask("10.244.2.2:8080").is_ok());
+
     // Without the process the network stays; a node that leaves is forgotten.
     world.nodes[0].proxy.stop();
     assert!(world.nodes[0].pod.ask("10.244.1.2:8080").is_ok());

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -299,4 +300,40 @@ fn a_thousand_services_are_taken_up_at_once_and_one_more_costs_no_more() {
     world.endpoints("late", "TCP", &[2]);
     let again = eventually("taken over", || answers(&world, COUNT + 1));
     println!("{COUNT} Services: all {all:?}, one more {one:?}, after a restart {again:?}");
+}
+
+#[test]
+fn no_request_is_lost_while_endpoints_come_and_go_and_the_proxy_restarts() {
+    let mut world = World::new();
+    let pods: Vec<u8> = vec![2, 3];
+    world.service("web", cluster_ip("10.96.0.80", "TCP"));
+    world.endpoints("web", "TCP", &pods);
+    answered_by(&world.pods["c"], "10.96.0.80:80", &["a", "b"]);
+    let done = AtomicBool::new(false);
+    // The client lives in Pod c; the world around it changes.
+    let client = world.pods.remove("c").unwrap();
+    let count = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut count = 0;
+            while !done.load(Ordering::Relaxed) {
+                // One lost packet would cost a second.
+                client.ask_within("10.96.0.80:80", Duration::from_millis(900)).unwrap();
+                count += 1;
+            }
+            count
+        });
+        for round in 0..60 {
+            world.endpoints("web", "TCP", [&pods[..1], &pods[1..], &pods[..]][round % 3]);
+            world.service("other", cluster_ip(&format!("10.96.1.{round}"), "TCP"));
+            std::thread::sleep(Duration::from_millis(10));
+            if round % 20 == 10 {
+                world.stop();
+                world.start();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        asking.join().unwrap()
+    });
+    println!("{count} requests, none lost");
+    assert!(count > 20, "{count}");
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 use kubelet_runtime::cri::Resources;
 
 const ROOT: &str = "/sys/fs/cgroup";
-const CONTROLLERS_V1: [&str; 8] =
-    ["cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer", "hugetlb"];
+const CONTROLLERS_V1: [&str; 8] = ["cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer", "hugetlb"];
 
 /// How the machine's cgroups are laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,8 +180,11 @@ fn weight(shares: i64) -> i64 {
 fn pass_controllers_on(parent: &Path) -> io::Result<()> {
     let available = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
     let on = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
-    let missing: Vec<_> =
-        available.split_whitespace().filter(|c| !on.split_whitespace().any(|o| o == *c)).map(|c| format!("+{c}")).collect();
+    let missing: Vec<_> = available
+        .split_whitespace()
+        .filter(|c| !on.split_whitespace().any(|o| o == *c))
+        .map(|c| format!("+{c}"))
+        .collect();
     if missing.is_empty() { Ok(()) } else { put(&parent.join("cgroup.subtree_control"), missing.join(" ")) }
 }
 

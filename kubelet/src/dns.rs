@@ -127,7 +127,11 @@ pub fn kernel_hostname(pod: &Pod, hostname: &str, domain: &str) -> Result<String
     }
     let fqdn = format!("{hostname}.{domain}");
     if fqdn.len() > 64 {
-        return Err(format!("failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long (64 characters is the max, {} characters requested)", fqdn.len()));
+        return Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long \
+             (64 characters is the max, {} characters requested)",
+            fqdn.len()
+        ));
     }
     Ok(fqdn)
 }
@@ -141,7 +145,9 @@ pub fn hosts_file(pod: &Pod, ips: &[String], hostname: &str, domain: &str, node_
     } else {
         out.push_str("# Kubernetes-managed hosts file.\n");
         out.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-        out.push_str("fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n");
+        out.push_str(
+            "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+        );
         for ip in ips {
             if domain.is_empty() {
                 out.push_str(&format!("{ip}\t{hostname}\n"));

@@ -68,9 +68,9 @@ pub fn environment(
                 Some(value) => value,
                 None => continue,
             },
-            (Some(value), None) => expand(value, |name| {
-                vars.values.get(name).or_else(|| context.services.get(name)).map(String::as_str)
-            }),
+            (Some(value), None) => {
+                expand(value, |name| vars.values.get(name).or_else(|| context.services.get(name)).map(String::as_str))
+            }
             (None, None) => String::new(),
         };
         vars.set(&var.name, value);
@@ -148,7 +148,9 @@ fn value_from(
         };
         return match map.data.as_ref().and_then(|d| d.get(&key.key)) {
             Some(value) => Ok(Some(value.clone())),
-            None => missing(optional, || format!("couldn't find key {} in ConfigMap {namespace}/{}", key.key, key.name)),
+            None => {
+                missing(optional, || format!("couldn't find key {} in ConfigMap {namespace}/{}", key.key, key.name))
+            }
         };
     }
     if let Some(key) = &source.secret_key_ref {
@@ -202,7 +204,8 @@ mod tests {
         let got = run(json!({"name": "c", "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}},
                 {"secretRef": {"name": "sec"}}],
             "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)-$(KUBERNETES_SERVICE_HOST)-$$(A)-$(P_k)"},
-                {"name": "P_k", "value": "over"}, {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "P_k", "value": "over"},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
                 {"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}},
                 {"name": "S", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "s"}}},
                 {"name": "O", "valueFrom": {"configMapKeyRef": {"name": "gone", "key": "k", "optional": true}}}]}))
@@ -210,8 +213,17 @@ mod tests {
         let text: Vec<_> = got.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(
             text,
-            ["P_A=from", "P_k=over", "s=hey", "A=1", "B=1-10.96.0.1-$(A)-v", "IP=10.0.0.1", "K=v", "S=hey",
-                "KUBERNETES_SERVICE_HOST=10.96.0.1"]
+            [
+                "P_A=from",
+                "P_k=over",
+                "s=hey",
+                "A=1",
+                "B=1-10.96.0.1-$(A)-v",
+                "IP=10.0.0.1",
+                "K=v",
+                "S=hey",
+                "KUBERNETES_SERVICE_HOST=10.96.0.1"
+            ]
         );
     }
 

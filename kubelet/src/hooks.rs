@@ -25,11 +25,15 @@ pub async fn run(
         let command = action.command.clone().unwrap_or_default();
         let shown = format!("{command:?}");
         // The grace period or the Pod's end is the only limit of an exec hook.
-        let output = runtime.exec_sync(id, command, 0).await.map_err(|e| format!("Exec lifecycle hook ({shown}) failed: {e}"))?;
+        let output = runtime
+            .exec_sync(id, command, 0)
+            .await
+            .map_err(|e| format!("Exec lifecycle hook ({shown}) failed: {e}"))?;
         return match output.exit_code {
             0 => Ok(()),
             code => Err(format!(
-                "Exec lifecycle hook ({shown}) for Container {:?} failed - error: command exited with {code}, message: {:?}",
+                "Exec lifecycle hook ({shown}) for Container {:?} failed - error: command exited with {code}, \
+                 message: {:?}",
                 container.name,
                 String::from_utf8_lossy(&output.stderr)
             )),

@@ -72,12 +72,17 @@ pub fn with_tag(image: &str) -> Result<String, String> {
     let upper = image.split(['@', ':']).next().unwrap_or("");
     let path = upper.split_once('/').map_or(upper, |(_, path)| path);
     let bad = |c: char| c.is_whitespace() || c.is_control();
-    if image.is_empty() || image.contains(bad) || image.starts_with(['/', ':', '@', '-']) || image.ends_with([':', '@', '/'])
+    if image.is_empty()
+        || image.contains(bad)
+        || image.starts_with(['/', ':', '@', '-'])
+        || image.ends_with([':', '@', '/'])
     {
         return Err(invalid());
     }
     if path.chars().any(|c| c.is_ascii_uppercase()) {
-        return Err(format!("couldn't parse image name {image:?}: invalid reference format: repository name must be lowercase"));
+        return Err(format!(
+            "couldn't parse image name {image:?}: invalid reference format: repository name must be lowercase"
+        ));
     }
     let last = image.rsplit('/').next().unwrap_or("");
     if image.contains('@') || last.contains(':') { Ok(image.to_owned()) } else { Ok(format!("{image}:latest")) }
@@ -103,9 +108,8 @@ pub async fn ensure(agent: &Agent, pod: &Pod, container: &Container) -> Result<R
                 never("ImageInspectError", message)
             })?;
             if let Some(found) = found {
-                let message = format!(
-                    "Container image {requested:?} already present on machine and can be accessed by the pod"
-                );
+                let message =
+                    format!("Container image {requested:?} already present on machine and can be accessed by the pod");
                 say(Type::Normal, "Pulled", &message);
                 return Ok(ready(found));
             }
@@ -144,10 +148,15 @@ async fn pull(agent: &Agent, pod: &Pod, name: &str, requested: &str, image: &str
     match pull_with_secrets(agent, pod, image).await {
         Ok(found) => {
             let took = go_duration((time::now() - began) / 1_000_000 * 1_000_000);
-            say(Type::Normal, "Pulled", &format!(
-                "Successfully pulled image {requested:?} in {took} ({took} including waiting). Image size: {} bytes.",
-                found.size
-            ));
+            say(
+                Type::Normal,
+                "Pulled",
+                &format!(
+                    "Successfully pulled image {requested:?} in {took} ({took} including waiting). \
+                     Image size: {} bytes.",
+                    found.size
+                ),
+            );
             agent.images.failed.lock().remove(&key);
             agent.node_changed.notify_one();
             Ok(ready(found))
@@ -221,10 +230,15 @@ async fn credentials(agent: &Agent, pod: &Pod, image: &str) -> Vec<Auth> {
 /// The secret's credentials for the image's registry.
 fn auths(secret: &Arc<Secret>, image: &str) -> Vec<Auth> {
     let data = secret.data.as_ref();
-    let new = data.and_then(|d| d.get(".dockerconfigjson")).and_then(|b| serde_json::from_slice::<DockerConfig>(&b.0).ok());
+    let new =
+        data.and_then(|d| d.get(".dockerconfigjson")).and_then(|b| serde_json::from_slice::<DockerConfig>(&b.0).ok());
     let old = || data.and_then(|d| d.get(".dockercfg")).and_then(|b| serde_json::from_slice(&b.0).ok());
     let entries = new.map(|c| c.auths).or_else(old).unwrap_or_default();
-    entries.into_iter().filter(|(registry, _)| matches_registry(registry, image)).map(|(_, auth)| decode(auth)).collect()
+    entries
+        .into_iter()
+        .filter(|(registry, _)| matches_registry(registry, image))
+        .map(|(_, auth)| decode(auth))
+        .collect()
 }
 
 fn matches_registry(entry: &str, image: &str) -> bool {
@@ -236,9 +250,8 @@ fn matches_registry(entry: &str, image: &str) -> bool {
         return matches!(entry, "index.docker.io" | "docker.io" | "registry-1.docker.io");
     }
     let (host, path) = entry.split_once('/').unwrap_or((entry, ""));
-    let host_ok = host == first || host.strip_prefix("*.").is_some_and(|rest| {
-        first.split_once('.').is_some_and(|(_, parent)| parent == rest)
-    });
+    let host_ok = host == first
+        || host.strip_prefix("*.").is_some_and(|rest| first.split_once('.').is_some_and(|(_, parent)| parent == rest));
     host_ok && (path.is_empty() || image[first.len() + 1..].starts_with(path))
 }
 

@@ -1,7 +1,8 @@
 //! The node agent: it runs the Pods that are bound to its node and reports on them, in upstream kubelet's behaviour.
 //!
 //! Decisions are pure (`pod::plan`, `pod::status`, `env`, `dns`, `qos`, …); one task for each Pod carries them out,
-//! woken by events alone. It speaks to the API by a `kube::Client` and to containers by `kubelet_runtime::cri::Runtime`.
+//! woken by events alone. It speaks to the API by a `kube::Client` and to containers by the trait
+//! `kubelet_runtime::cri::Runtime`.
 
 mod agent;
 mod backoff;

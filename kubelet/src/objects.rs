@@ -132,14 +132,16 @@ async fn follow<K>(
             }
         };
         let version = |v: &Option<Arc<K>>| v.as_ref().and_then(|o| o.meta().resource_version.clone());
-        let changed = sender.send_if_modified(|old| {
+        let mut news = false;
+        sender.send_if_modified(|old| {
             let same = old.as_ref().is_some_and(|old| version(old) == version(&value));
-            let known = old.is_some();
+            let first = old.is_none();
             *old = Some(value);
             // The first answer wakes those who wait for it, a later one those who use it.
-            !(same && known)
+            news = !first && !same;
+            first || news
         });
-        if changed {
+        if news {
             let uids: Vec<String> = referents.lock().iter().cloned().collect();
             uids.iter().for_each(|uid| notify(uid));
         }

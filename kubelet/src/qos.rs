@@ -82,10 +82,13 @@ fn class_of<'a>(all: impl Iterator<Item = Option<&'a ResourceRequirements>>) -> 
     let (mut any, mut guaranteed) = (false, true);
     for resources in all {
         for name in ["cpu", "memory"] {
-            let (request, limit) = (request(resources, name), match name {
-                "cpu" => millis(limits(resources), name),
-                _ => value(limits(resources), name),
-            });
+            let (request, limit) = (
+                request(resources, name),
+                match name {
+                    "cpu" => millis(limits(resources), name),
+                    _ => value(limits(resources), name),
+                },
+            );
             any |= request > 0 || limit > 0;
             guaranteed &= limit > 0 && request == limit;
         }

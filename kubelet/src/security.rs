@@ -47,7 +47,11 @@ pub fn context(pod: &Pod, container: &Container, user: &ImageUser, seccomp_root:
         drop_capabilities: capabilities.and_then(|c| c.drop.clone()).unwrap_or_default(),
         run_as_user: run_as_user.or(user.uid),
         run_as_group: own.and_then(|c| c.run_as_group).or(whole.and_then(|c| c.run_as_group)),
-        run_as_username: if run_as_user.is_none() && user.uid.is_none() { user.username.clone() } else { String::new() },
+        run_as_username: if run_as_user.is_none() && user.uid.is_none() {
+            user.username.clone()
+        } else {
+            String::new()
+        },
         supplemental_groups: groups,
         readonly_rootfs: own.and_then(|c| c.read_only_root_filesystem) == Some(true),
         no_new_privs: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
@@ -113,7 +117,8 @@ mod tests {
     #[test]
     fn own_over_pod() {
         let pod = pod(
-            json!({"runAsUser": 1, "fsGroup": 7, "supplementalGroups": [8], "seccompProfile": {"type": "RuntimeDefault"}}),
+            json!({"runAsUser": 1, "fsGroup": 7, "supplementalGroups": [8],
+                "seccompProfile": {"type": "RuntimeDefault"}}),
             json!({"runAsUser": 2, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}),
         );
         let got = context(&pod, &spec::containers(&pod)[0], &ImageUser::default(), Path::new("/s"));

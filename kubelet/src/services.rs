@@ -96,7 +96,11 @@ fn add(vars: &mut BTreeMap<String, String>, name: &str, entry: &Entry) {
     let prefix = name.to_uppercase().replace('-', "_");
     let Some(first) = entry.ports.first() else { return };
     let host_port = |port: i32| {
-        if entry.address.contains(':') { format!("[{}]:{port}", entry.address) } else { format!("{}:{port}", entry.address) }
+        if entry.address.contains(':') {
+            format!("[{}]:{port}", entry.address)
+        } else {
+            format!("{}:{port}", entry.address)
+        }
     };
     let protocol = |p: &ServicePort| p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
     vars.insert(format!("{prefix}_SERVICE_HOST"), entry.address.clone());

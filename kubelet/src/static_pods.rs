@@ -84,7 +84,10 @@ fn scan(dir: &Path, node_name: &str, known: &mut BTreeMap<PathBuf, String>) -> V
     for path in entries.map(|e| e.path()).filter(|p| is_manifest(p)) {
         match read(&path, node_name) {
             Ok(pod) => drop(found.insert(path, pod)),
-            Err(error) => tracing::warn!(path = %path.display(), error = %format!("{error:#}"), "a static Pod's manifest is no use"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(path = %path.display(), error, "a static Pod's manifest is no use");
+            }
         }
     }
     let mut changes = Vec::new();
@@ -192,7 +195,8 @@ pub fn delete_mirror(agent: &Arc<Agent>, mirror: &Pod) {
     let (agent, name, uid) = (agent.clone(), key(mirror), mirror.metadata.uid.clone());
     tokio::spawn(async move {
         let api: Api<Pod> = Api::namespaced(agent.client.clone(), &name.namespace);
-        let params = DeleteParams::default().grace_period(0).preconditions(Preconditions { uid, resource_version: None });
+        let params =
+            DeleteParams::default().grace_period(0).preconditions(Preconditions { uid, resource_version: None });
         match api.delete(&name.name, &params).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
@@ -214,7 +218,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    const MANIFEST: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers: [{name: c, image: x}]\n";
+    const MANIFEST: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers: [{name: c, image: x}]\n";
 
     #[test]
     fn files_come_change_and_go() {

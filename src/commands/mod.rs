@@ -11,7 +11,7 @@ pub mod up;
 use anyhow::{Result, bail};
 
 use crate::cli::NodeArgs;
-use crate::cluster::Machine;
+use crate::cluster::{Machine, POD_NETWORK, SERVICE_NETWORK};
 use crate::layout::Layout;
 use crate::netif;
 
@@ -37,7 +37,34 @@ pub fn machine(args: &NodeArgs) -> Result<Machine> {
         Some(ip) => ip,
         None => netif::default_address()?,
     };
+    for (network, what) in [(POD_NETWORK, "the Pods'"), (SERVICE_NETWORK, "the Services'")] {
+        if within(ip, network) {
+            bail!("{ip} lies in {what} network {network}: the cluster would take its packets; choose another with --node-ip");
+        }
+    }
     Ok(Machine { name, ip })
+}
+
+/// Whether an address lies in an IPv4 network, `10.96.0.0/12`.
+fn within(ip: std::net::IpAddr, network: &str) -> bool {
+    let std::net::IpAddr::V4(ip) = ip else { return false };
+    let Some((base, prefix)) = network.split_once('/') else { return false };
+    let (Ok(base), Ok(prefix)) = (base.parse::<std::net::Ipv4Addr>(), prefix.parse::<u32>()) else { return false };
+    let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+    u32::from(ip) & mask == u32::from(base) & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within;
+
+    #[test]
+    fn addresses_in_networks() {
+        let cases = [("10.99.0.1", "10.96.0.0/12", true), ("10.112.0.1", "10.96.0.0/12", false), ("::1", "10.96.0.0/12", false)];
+        for (ip, network, expected) in cases {
+            assert_eq!(ip.parse().is_ok_and(|ip| within(ip, network)), expected, "{ip} in {network}");
+        }
+    }
 }
 
 /// Logs go to the cluster's file when detached, to standard error else. `COX_LOG` filters, as tracing's `RUST_LOG`.

@@ -52,7 +52,8 @@ impl Writer {
         self.buffer.extend_from_slice(value);
     }
 
-    pub fn len(&self) -> usize {
+    /// Bytes so far.
+    pub fn written(&self) -> usize {
         self.buffer.len()
     }
 

@@ -11,11 +11,20 @@ pub const MAX_NESTING: usize = 16;
 #[derive(Clone, Debug)]
 pub enum Command {
     Txn(TxnRequest),
-    Compact { revision: i64 },
-    LeaseGrant { id: i64, ttl: i64 },
-    LeaseRevoke { id: i64 },
+    Compact {
+        revision: i64,
+    },
+    LeaseGrant {
+        id: i64,
+        ttl: i64,
+    },
+    LeaseRevoke {
+        id: i64,
+    },
     /// Seconds that were left of each lease, so that a new leader need not begin anew. 0 forgets the checkpoint.
-    LeaseCheckpoint { remaining: Vec<(i64, i64)> },
+    LeaseCheckpoint {
+        remaining: Vec<(i64, i64)>,
+    },
 }
 
 const TXN: u8 = 1;
@@ -244,7 +253,8 @@ mod tests {
 
     fn sample() -> Command {
         let put = Op::Put { key: "k".into(), value: "v".into(), lease: 7, prev_kv: true };
-        let range = RangeRequest { start: "a".into(), end: "b".into(), limit: 3, keys_only: true, ..Default::default() };
+        let range =
+            RangeRequest { start: "a".into(), end: "b".into(), limit: 3, keys_only: true, ..Default::default() };
         let delete = Op::Delete { start: "x".into(), end: Bytes::new(), prev_kv: false };
         let compare = |target| Compare { key: "k".into(), end: Bytes::new(), result: CompareResult::Greater, target };
         let nested = TxnRequest { compare: vec![], success: vec![delete], failure: vec![] };

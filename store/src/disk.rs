@@ -86,6 +86,5 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-
 #[cfg(test)]
 pub mod sim;

@@ -28,7 +28,9 @@ pub enum Input {
     KeepAlive(i64),
     LeaseLeft(i64),
     /// A save is done; with a snapshot, the log is not needed up to this entry.
-    Saved { released: Option<u64> },
+    Saved {
+        released: Option<u64>,
+    },
     /// The file that [`Log::wants_next`] named is there.
     NextIsPrepared(PathBuf),
     Receive(Box<Message>),
@@ -84,12 +86,8 @@ impl Engine {
             let (entries, torn, closed) = (recovered.entries.len(), recovered.torn, recovered.closed);
             tracing::info!(entries, torn, closed, "store: replaying the log");
         }
-        let boot = Boot {
-            id: log.identity().member,
-            hard_state: recovered.hard_state,
-            state,
-            entries: recovered.entries,
-        };
+        let boot =
+            Boot { id: log.identity().member, hard_state: recovered.hard_state, state, entries: recovered.entries };
         let core = Core::new(boot)?;
         let mut engine =
             Engine { core, log, pending: None, gathered: false, full: false, failed: None, published: (0, 0, false) };
@@ -171,7 +169,7 @@ impl Engine {
             Input::LeaseLeft(lease) => Ok(Output::Ttl(self.core.lease_left(lease).unwrap_or(-1))),
             Input::Saved { released } => {
                 if let Some(Err(error)) = released.map(|index| self.log.release(index)) {
-                    tracing::warn!(%error, "log: old segments stay for now");
+                    tracing::warn!(%error, "log: old segments stay until the next snapshot");
                 }
                 Ok(Output::Done)
             }

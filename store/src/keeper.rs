@@ -59,6 +59,8 @@ struct Worker {
     snapshots: PathBuf,
     sled_path: PathBuf,
     sled_cache: u64,
+    /// Whether sled has what the last snapshot has. The log reaches back to the one before, so every other will do.
+    copied: bool,
     /// Held until the last write is done.
     _lock: File,
 }
@@ -80,7 +82,16 @@ impl Keeper {
             }
         };
         let shared = Arc::new(Shared::default());
-        let worker = Worker { disk, inbox, shared: shared.clone(), snapshots, sled_path, sled_cache, _lock: lock };
+        let worker = Worker {
+            disk,
+            inbox,
+            shared: shared.clone(),
+            snapshots,
+            sled_path,
+            sled_cache,
+            copied: false,
+            _lock: lock,
+        };
         let (jobs, queue) = sync_channel(4);
         let worker = std::thread::Builder::new().name("store-keeper".into()).spawn(move || worker.run(&queue));
         let worker = worker.map_err(io_error("start the store's keeper"))?;
@@ -170,7 +181,7 @@ fn from_sled(path: &std::path::Path, cache_bytes: u64) -> Option<State> {
 }
 
 impl Worker {
-    fn run(self, queue: &Receiver<Job>) {
+    fn run(mut self, queue: &Receiver<Job>) {
         while let Ok(job) = queue.recv() {
             let input = match job {
                 Job::Prepare(path, bytes) => match segment::prepare(&*self.disk, &path, bytes) {
@@ -182,9 +193,7 @@ impl Worker {
                 },
                 Job::Save(state) => {
                     let released = self.snapshot(&state);
-                    if !self.shared.closing.load(Ordering::Relaxed) {
-                        self.copy_to_sled(&state);
-                    }
+                    self.copied = !self.copied && self.copy_to_sled(&state);
                     drop(state);
                     self.shared.busy.store(false, Ordering::Release);
                     Input::Saved { released }
@@ -210,12 +219,18 @@ impl Worker {
     }
 
     /// What cannot be brought up to date is thrown away; the next save makes it anew.
-    fn copy_to_sled(&self, state: &State) {
-        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state, &self.shared.closing) {
+    fn copy_to_sled(&self, state: &State) -> bool {
+        let closing = &self.shared.closing;
+        if closing.load(Ordering::Relaxed) {
+            return false;
+        }
+        if let Err(error) = sled_state::save(&self.sled_path, self.sled_cache, state, closing) {
             tracing::warn!(%error, "store: sled's copy is thrown away");
             if let Err(error) = sled_state::discard(&self.sled_path) {
                 tracing::warn!(%error, "store: sled's copy stays");
             }
+            return false;
         }
+        true
     }
 }

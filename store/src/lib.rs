@@ -24,7 +24,7 @@ pub use kv::{
     Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
-pub use store::{Config, Store};
+pub use store::{Config, Status, Store};
 
 #[cfg(test)]
 mod simulation;

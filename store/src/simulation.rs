@@ -20,6 +20,8 @@ use crate::snapshot;
 use crate::wal::recover::Opening;
 use crate::wal::{Identity, Options, segment};
 
+mod members;
+
 const SNAPSHOTS: &str = "/snapshots";
 
 /// What the store should hold: one per revision.
@@ -64,7 +66,11 @@ fn open(disk: &SimDisk, now: u64) -> Result<Engine, Error> {
 fn contents(state: &State) -> Contents {
     let all = crate::keys::KeyRange::From(Bytes::new());
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    state.mvcc.live(&all).map(|change| (text(&change.kv.key), (text(&change.kv.value), change.kv.mod_revision))).collect()
+    state
+        .mvcc
+        .live(&all)
+        .map(|change| (text(&change.kv.key), (text(&change.kv.value), change.kv.mod_revision)))
+        .collect()
 }
 
 impl Simulation {
@@ -108,7 +114,11 @@ impl Simulation {
         };
         if succeeded && (!deletes || current != 0) {
             let revision = self.revision() + 1;
-            if deletes { contents.remove(&key) } else { contents.insert(key.clone(), (value, revision)) };
+            if deletes {
+                contents.remove(&key)
+            } else {
+                contents.insert(key.clone(), (value, revision))
+            };
             self.model.push(contents);
         }
         self.expected.insert(id, Expected { succeeded, revision: self.revision() });
@@ -169,7 +179,11 @@ impl Simulation {
     fn take_snapshot(&mut self) {
         let state = self.engine.as_ref().unwrap().state().clone();
         if let Ok(saved) = snapshot::save(&self.disk, Path::new(SNAPSHOTS), &state) {
-            let turn = self.engine.as_mut().unwrap().turn(self.now, vec![(0, Input::Saved { released: Some(saved.released) })]);
+            let turn = self
+                .engine
+                .as_mut()
+                .unwrap()
+                .turn(self.now, vec![(0, Input::Saved { released: Some(saved.released) })]);
             self.settle_old(turn.replies);
         }
     }
@@ -223,7 +237,7 @@ impl Simulation {
 
 #[test]
 fn acknowledged_writes_survive_whatever_happens() {
-    let seeds = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("STORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
     let mut crashes = 0;
     for seed in 0..seeds {
         let run = std::panic::catch_unwind(|| {

@@ -20,6 +20,8 @@ const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"coxsnap\n";
 const HEADER: usize = 16;
 const BLOCK: usize = 256 << 10;
+/// Written back piece by piece, so that the log's own syncs do not wait behind one large one.
+const SYNC_EVERY: u64 = 4 << 20;
 const UNFINISHED: &str = "snapshot.tmp";
 /// The newest and, should that be damaged, the one before it; the log reaches back to the older.
 const KEEP: usize = 2;
@@ -70,6 +72,7 @@ pub fn save(disk: &dyn Disk, dir: &Path, state: &State) -> Result<Saved, Error> 
 struct Blocks<'a> {
     file: &'a mut dyn DiskFile,
     at: u64,
+    synced: u64,
     number: u32,
     chain: u32,
 }
@@ -84,6 +87,10 @@ impl Blocks<'_> {
         block.extend_from_slice(payload);
         self.file.write_at(&block, self.at)?;
         self.at += block.len() as u64;
+        if self.at - self.synced >= SYNC_EVERY {
+            self.synced = self.at;
+            self.file.sync()?;
+        }
         Ok(())
     }
 }
@@ -102,7 +109,8 @@ fn write(disk: &dyn Disk, path: &Path, state: &State) -> io::Result<u64> {
     header.extend_from_slice(&FORMAT.to_le_bytes());
     header.resize(HEADER, 0);
     file.write_at(&header, 0)?;
-    let mut blocks = Blocks { file: &mut *file, at: HEADER as u64, number: 0, chain: crc32fast::hash(&header) };
+    let mut blocks =
+        Blocks { file: &mut *file, at: HEADER as u64, synced: 0, number: 0, chain: crc32fast::hash(&header) };
     let mut first = Writer::default();
     first.varint(state.mvcc.changes().len() as u64);
     first.raw(&image::encode_description(state));
@@ -110,12 +118,12 @@ fn write(disk: &dyn Disk, path: &Path, state: &State) -> io::Result<u64> {
     let mut gathered = Writer::with_capacity(BLOCK + (BLOCK >> 2));
     for (place, change) in state.mvcc.changes() {
         gathered.bytes(&image::encode_change(*place, change));
-        if gathered.len() >= BLOCK {
+        if gathered.written() >= BLOCK {
             blocks.put(&gathered.finish())?;
             gathered = Writer::with_capacity(BLOCK + (BLOCK >> 2));
         }
     }
-    if gathered.len() > 0 {
+    if gathered.written() > 0 {
         blocks.put(&gathered.finish())?;
     }
     blocks.put(&[])?;
@@ -231,7 +239,6 @@ pub fn prepare(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, Error> {
         _ => Ok(dir.to_owned()),
     }
 }
-
 
 #[cfg(test)]
 pub mod tests;

@@ -62,6 +62,21 @@ impl Default for Config {
     }
 }
 
+/// What a store holds, for people and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub revision: i64,
+    /// Reads below it are refused.
+    pub compact_revision: i64,
+    /// Living keys.
+    pub keys: usize,
+    /// Changes that history has, the living keys' last ones included.
+    pub changes: usize,
+    pub leases: usize,
+    /// Last entry of the log that is applied.
+    pub applied_index: u64,
+}
+
 /// An open store. Dropping the last handle closes it without waiting; [`Store::close`] waits.
 pub struct Store {
     config: Config,
@@ -133,6 +148,18 @@ impl Store {
     /// Why the store refuses all writes until it is opened again; `None` while all is well.
     pub fn failure(&self) -> Option<&Error> {
         self.failure.get()
+    }
+
+    pub fn status(&self) -> Status {
+        let state = self.states.borrow().clone();
+        Status {
+            revision: state.mvcc.revision(),
+            compact_revision: state.mvcc.compacted(),
+            keys: state.mvcc.len(),
+            changes: state.mvcc.changes().len(),
+            leases: state.leases.len(),
+            applied_index: state.applied_index,
+        }
     }
 
     /// The newest state. This member is the only voter, so what it has applied is the newest there is, and a write is
@@ -273,7 +300,8 @@ fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");
     let operation = format!("lock {}", path.display());
     let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io_error(&operation))?;
+    let file =
+        options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io_error(&operation))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(io_error(operation)(std::io::ErrorKind::WouldBlock.into())),

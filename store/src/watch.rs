@@ -131,4 +131,3 @@ impl Watch {
         Event { kind, kv, prev }
     }
 }
-

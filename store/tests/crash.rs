@@ -10,16 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use store::{
-    Compare, CompareResult, CompareTarget, Config, Kv, Op, RangeRequest, Store, TxnRequest, WatchRequest,
-};
+use store::{Compare, CompareResult, CompareTarget, Config, Kv, Op, RangeRequest, Store, TxnRequest, WatchRequest};
 
 const DIR: &str = "STORE_CRASH_DIR";
 const WRITERS: usize = 8;
 const ROUNDS: u64 = 10;
 
 fn open(dir: &std::path::Path) -> Arc<Store> {
-    let config = Config { dir: dir.to_owned(), segment_bytes: 256 << 10, snapshot_bytes: 1 << 20, ..Default::default() };
+    let config =
+        Config { dir: dir.to_owned(), segment_bytes: 256 << 10, snapshot_bytes: 1 << 20, ..Default::default() };
     Store::open(config).unwrap()
 }
 

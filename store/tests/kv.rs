@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use store::{
-    Compare, CompareResult, CompareTarget, Config, Error, EventKind, Kv, Op, OpResponse, RangeRequest, Store, TxnRequest,
-    TxnResponse, WatchRequest, WatchStream,
+    Compare, CompareResult, CompareTarget, Config, Error, EventKind, Kv, Op, OpResponse, RangeRequest, Store,
+    TxnRequest, TxnResponse, WatchRequest, WatchStream,
 };
 
 fn config(dir: &tempfile::TempDir) -> Config {
@@ -16,7 +16,12 @@ fn config(dir: &tempfile::TempDir) -> Config {
 }
 
 fn put(key: &str, value: &str) -> Op {
-    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()), lease: 0, prev_kv: false }
+    Op::Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        lease: 0,
+        prev_kv: false,
+    }
 }
 
 fn put_leased(key: &str, lease: i64) -> Op {
@@ -43,7 +48,10 @@ fn all() -> RangeRequest {
 
 async fn watch(store: &Store, start_revision: i64) -> WatchStream {
     let all = all();
-    store.watch(WatchRequest { start: all.start, end: all.end, start_revision, prev_kv: true, ..Default::default() }).await.unwrap()
+    store
+        .watch(WatchRequest { start: all.start, end: all.end, start_revision, prev_kv: true, ..Default::default() })
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -69,7 +77,8 @@ async fn everything_survives_a_restart() {
     assert_eq!((info.granted_ttl, info.ttl, info.keys), (100, 100, vec![Bytes::from("l")]));
     let mut events = watch(&store, 2).await;
     let batch = events.next().await.unwrap().unwrap();
-    let seen: Vec<_> = batch.events.iter().map(|event| (event.kind, event.kv.mod_revision, event.prev.is_some())).collect();
+    let seen: Vec<_> =
+        batch.events.iter().map(|event| (event.kind, event.kv.mod_revision, event.prev.is_some())).collect();
     assert_eq!(
         seen,
         [
@@ -139,16 +148,23 @@ async fn guarded_updates_race_to_one_winner() {
 async fn bad_requests_get_etcds_errors_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(config(&dir)).unwrap();
-    let try_ops = async |ops| store.txn(TxnRequest { success: ops, ..Default::default() }).await.unwrap_err().to_string();
+    let try_ops =
+        async |ops| store.txn(TxnRequest { success: ops, ..Default::default() }).await.unwrap_err().to_string();
     let large = "x".repeat(2 << 20);
     assert_eq!(try_ops(vec![put("", "1")]).await, "etcdserver: key is not provided");
     assert_eq!(try_ops(vec![put("a", "1"), put("a", "2")]).await, "etcdserver: duplicate key given in txn request");
     assert_eq!(try_ops(vec![put("a", &large)]).await, "etcdserver: request is too large");
-    assert_eq!(try_ops((0..129).map(|n| put(&n.to_string(), "")).collect()).await, "etcdserver: too many operations in txn request");
+    assert_eq!(
+        try_ops((0..129).map(|n| put(&n.to_string(), "")).collect()).await,
+        "etcdserver: too many operations in txn request"
+    );
     assert_eq!(try_ops(vec![put("a", "1"), put_leased("b", 9)]).await, "etcdserver: requested lease not found");
     let future = Op::Range(RangeRequest { start: "a".into(), revision: 99, ..Default::default() });
     assert_eq!(try_ops(vec![put("a", "1"), future]).await, "etcdserver: mvcc: required revision is a future revision");
-    assert_eq!(get(&store, "a", 7).await.unwrap_err().to_string(), "etcdserver: mvcc: required revision is a future revision");
+    assert_eq!(
+        get(&store, "a", 7).await.unwrap_err().to_string(),
+        "etcdserver: mvcc: required revision is a future revision"
+    );
     assert!(matches!(store.compact(5).await, Err(Error::FutureRevision)));
     assert!(matches!(store.lease_revoke(5).await, Err(Error::LeaseNotFound)));
     assert!(matches!(store.lease_keep_alive(5).await, Err(Error::LeaseNotFound)));
@@ -213,7 +229,11 @@ async fn watch_history_is_complete_under_concurrent_writes() {
         let store: Arc<Store> = store.clone();
         tokio::spawn(async move {
             for n in 0..WRITES {
-                let ops = if n % 10 == 9 { vec![delete(&format!("{writer}"))] } else { vec![put(&format!("{writer}"), &n.to_string())] };
+                let ops = if n % 10 == 9 {
+                    vec![delete(&format!("{writer}"))]
+                } else {
+                    vec![put(&format!("{writer}"), &n.to_string())]
+                };
                 run(&store, ops).await;
             }
         })
@@ -237,6 +257,8 @@ async fn compaction_ends_what_it_must() {
     let mut behind = watch(&store, 2).await;
     let mut exactly = watch(&store, 8).await;
     store.compact(8).await.unwrap();
+    let status = store.status();
+    assert_eq!((status.revision, status.compact_revision, status.keys), (11, 8, 1));
     assert!(matches!(store.compact(8).await, Err(Error::Compacted { compact_revision: 8 })));
     assert!(matches!(behind.next().await, Some(Err(Error::Compacted { compact_revision: 8 }))));
     assert!(behind.next().await.is_none());

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what developers run besides cargo itself.
 
 mod generate;
+mod hello;
 mod tidy;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   generate [--from DIR] [--protos DIR]
                           write api/data/ from the published documents of a Kubernetes version; protobuf.txt too when
                           DIR (staging/src/k8s.io of its source) is given
+  hello-image FILE        build the hello app and write its image as a docker-archive
   tidy                    check what a program can check of the house rules";
 
 fn main() -> ExitCode {
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         ["generate", "--from", from] => generate::write(from.as_ref(), None),
         ["generate", "--protos", protos] => generate::write(&generate::published(), Some(protos.as_ref())),
         ["generate", "--from", from, "--protos", protos] => generate::write(from.as_ref(), Some(protos.as_ref())),
+        ["hello-image", file] => hello::write_image(&root(), file.as_ref()),
         ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

@@ -95,14 +95,6 @@ impl Cached {
         }
     }
 
-    /// Keeps the decoded form that the writer had in hands.
-    pub fn with_decoded(self, object: Arc<Object>) -> Self {
-        if self.decoded.set(object).is_err() {
-            unreachable!("the entry is new");
-        }
-        self
-    }
-
     /// The same object under other wire bytes, which differ in the resource version only.
     pub fn at_revision(&self, wire: Bytes, revision: i64) -> Self {
         let facts = Facts { uid: self.uid.clone(), labels: self.labels.clone(), fields: self.fields.clone() };
@@ -115,11 +107,6 @@ impl Cached {
 
     pub fn name(&self) -> &str {
         self.namespace_len.map_or(&self.key, |n| &self.key[n as usize + 1..])
-    }
-
-    pub fn label(&self, key: &str) -> Option<&str> {
-        let at = self.labels.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        self.labels.get(at).map(|(_, v)| &**v)
     }
 
     /// The decoded object, kept for the next who asks.

@@ -1,10 +1,12 @@
 //! What one reader sees of a resource: namespace and selectors.
 
+use api::Status;
 use api::fields::FieldSelector;
 use api::labels::Selector;
-use api::{Resource, Status};
 
 use super::entry::Cached;
+use crate::convert;
+use crate::rows::Row;
 
 /// A filter over cached objects.
 #[derive(Clone, Debug)]
@@ -31,29 +33,30 @@ enum Field {
 
 impl View {
     /// Parses selectors; 400 for malformed ones and for fields that the resource cannot be selected by.
-    pub fn new(resource: &Resource, namespace: &str, labels: &str, fields: &str) -> Result<Self, Status> {
+    pub fn new(row: &Row, namespace: &str, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = match labels {
             "" => Selector::everything(),
-            text => Selector::parse(text)
-                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
+            text => {
+                Selector::parse(text).map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?
+            }
         };
         let fields = match fields {
             "" => Vec::new(),
-            text => Self::terms(resource, text)?,
+            text => Self::terms(row, text)?,
         };
         Ok(Self { namespace: namespace.to_owned(), labels, fields })
     }
 
-    fn terms(resource: &Resource, text: &str) -> Result<Vec<Term>, Status> {
+    fn terms(row: &Row, text: &str) -> Result<Vec<Term>, Status> {
         let bad = |e: api::fields::FieldSelectorError| Status::bad_request(e.to_string());
         let selector = FieldSelector::parse(text).map_err(bad)?;
-        selector.check_supported(&resource.selectable).map_err(bad)?;
+        selector.check_supported(&row.resource.selectable).map_err(bad)?;
         let mut terms = Vec::new();
         for term in selector.terms() {
             let field = match term.field.as_str() {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" => Field::Namespace,
-                own => match resource.selectable.iter().position(|s| s == own) {
+                own => match position(row, own) {
                     Some(at) => Field::Own(at),
                     None => return Err(Status::bad_request(format!("field label not supported: {own}"))),
                 },
@@ -78,16 +81,17 @@ impl View {
         !self.labels.is_empty() || !self.fields.is_empty()
     }
 
-    /// Whether every object is seen.
-    pub fn is_everything(&self) -> bool {
-        self.namespace.is_empty() && !self.selects()
-    }
-
     pub fn matches(&self, object: &Cached) -> bool {
         (self.namespace.is_empty() || object.namespace() == self.namespace)
             && (self.labels.is_empty() || self.labels.matches(&*object.labels))
             && self.fields.iter().all(|t| (field(object, t.field) == t.value) == t.equal)
     }
+}
+
+/// Where a cached entry has the value of a row's selectable field.
+fn position(row: &Row, own: &str) -> Option<usize> {
+    let stored = convert::stored_field(row, own);
+    row.storage.selectable.iter().position(|s| *s == stored)
 }
 
 fn field(object: &Cached, field: Field) -> &str {

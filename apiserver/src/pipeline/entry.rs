@@ -78,7 +78,7 @@ async fn dispatch(
     let query = parts.uri.query().unwrap_or("");
     match route::route(parts.uri.path()) {
         Route::Path => {
-            authorize_path(server, parts, &user)?;
+            let user = authorize_path(server, parts, &user)?;
             crate::nonresource::handle(server, parts, &user).await
         }
         Route::Resource(target) => {
@@ -91,25 +91,42 @@ async fn dispatch(
     }
 }
 
-/// The user of a request, after impersonation.
+/// The user who makes a request.
 fn authenticate(server: &Arc<Shared>, parts: &Parts, peer: &Peer) -> Result<Arc<UserInfo>, Status> {
-    let user = match peer {
-        Peer::Trusted(user) => user.clone(),
+    match peer {
+        Peer::Trusted(user) => Ok(user.clone()),
         Peer::Connection { certificates } => {
             let bearer = bearer(parts);
             let now = jiff::Timestamp::now();
             let found = server.access.authenticator.authenticate(certificates, bearer, now, &**server)?;
-            found.unwrap_or_else(|| server.anonymous.clone())
+            Ok(found.unwrap_or_else(|| server.anonymous.clone()))
         }
+    }
+}
+
+/// Whether the request may be made, and as whom it is made then: `user`, or whom they impersonate.
+fn permit(
+    server: &Arc<Shared>,
+    parts: &Parts,
+    user: &Arc<UserInfo>,
+    attributes: &Attributes<'_>,
+) -> Result<Arc<UserInfo>, Status> {
+    let authorizer = &*server.access.authorizer;
+    let Some(wanted) = impersonated(parts)? else {
+        return check(authorizer, attributes, &**server).map(|_| user.clone());
     };
+    let acting = impersonate(attributes, &wanted, authorizer, &**server)?;
+    check(authorizer, &Attributes { user: &acting, ..*attributes }, &**server)?;
+    Ok(Arc::new(acting))
+}
+
+/// Whom the request's headers want it to be made as.
+fn impersonated(parts: &Parts) -> Result<Option<Wanted>, Status> {
     if !parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-        return Ok(user);
+        return Ok(None);
     }
     let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    match Wanted::from_headers(headers)? {
-        None => Ok(user),
-        Some(wanted) => impersonate(&user, &wanted, &*server.access.authorizer, &**server).map(Arc::new),
-    }
+    Wanted::from_headers(headers)
 }
 
 /// The token of the `Authorization` header, or of the WebSocket sub-protocol that browsers use instead.
@@ -119,7 +136,7 @@ fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
-fn authorize_path(server: &Arc<Shared>, parts: &Parts, user: &UserInfo) -> Result<(), Status> {
+fn authorize_path(server: &Arc<Shared>, parts: &Parts, user: &Arc<UserInfo>) -> Result<Arc<UserInfo>, Status> {
     let verb = match parts.method {
         Method::GET => "get",
         Method::HEAD => "head",
@@ -129,8 +146,7 @@ fn authorize_path(server: &Arc<Shared>, parts: &Parts, user: &UserInfo) -> Resul
         Method::DELETE => "delete",
         _ => "options",
     };
-    let attributes = Attributes::path(user, verb, parts.uri.path());
-    check(&*server.access.authorizer, &attributes, &**server).map(drop)
+    permit(server, parts, user, &Attributes::path(user, verb, parts.uri.path()))
 }
 
 /// A request for a resource: authorized, then handed to its verb.
@@ -149,7 +165,7 @@ async fn resource(
     let malformed = || Status::bad_request("the path has a malformed escape");
     let name = route::unescape(target.name).ok_or_else(malformed)?;
     let namespace = route::unescape(target.namespace).ok_or_else(malformed)?;
-    authorize(server, user, &target, &namespace, &name, &params, verb)?;
+    let user = &authorize(server, parts, user, &target, (&namespace, &name), &params, verb)?;
     let rows = server.rows.load();
     let Some(row) = rows.find(target.group, target.version, target.resource).cloned() else {
         return Err(Status::no_such_path());
@@ -158,8 +174,13 @@ async fn resource(
     check_scope(&row, &target)?;
     check_verb(&row, &target, verb)?;
     params.watch |= target.watch_prefix;
-    let offer = if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
-    let mut accept = negotiate::accept(&parts.headers, offer)?;
+    let offer =
+        if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
+    let mut accept = match negotiate::accept(&parts.headers, offer) {
+        // What a connection answers with is not ours to choose.
+        Err(_) if crate::proxy::is_connection(target.subresource) => Accept::default(),
+        accept => accept?,
+    };
     accept.pretty = params.pretty.unwrap_or(accept.pretty);
     seen.accept = Accept { shape: Shape::Whole, ..accept };
     let call = Call {
@@ -183,13 +204,13 @@ async fn resource(
 
 fn authorize(
     server: &Arc<Shared>,
-    user: &UserInfo,
+    parts: &Parts,
+    user: &Arc<UserInfo>,
     target: &Target<'_>,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
     params: &Params<'_>,
     verb: &str,
-) -> Result<(), Status> {
+) -> Result<Arc<UserInfo>, Status> {
     let selected = if matches!(verb, "list" | "watch" | "deletecollection") { &*params.field_selector } else { "" };
     let exact = selected.strip_prefix("metadata.name=").filter(|n| !n.contains([',', '\\'])).unwrap_or("");
     let attributes = Attributes {
@@ -201,7 +222,7 @@ fn authorize(
         field_selector: selected,
         ..Attributes::resource(user, verb, target.group, target.resource)
     };
-    check(&*server.access.authorizer, &attributes, &**server).map(drop)
+    permit(server, parts, user, &attributes)
 }
 
 /// Namespaced objects are reached through their namespace, others without one.
@@ -217,7 +238,8 @@ fn check_scope(row: &Row, target: &Target<'_>) -> Result<(), Status> {
 fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> {
     let refused = || Status::method_not_allowed(target.group, target.resource, verb);
     if target.subresource.is_empty() {
-        let across = row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
+        let across =
+            row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
         let misplaced = match verb {
             "update" | "patch" => target.name.is_empty(),
             "create" => !target.name.is_empty(),

@@ -3,6 +3,7 @@
 //! The verbs of the main resource and of subresources that are the same object live here; the others in
 //! `crate::subresources`. Dry run differs at commit only.
 
+pub mod apply;
 pub mod collection;
 pub mod commit;
 pub mod create;
@@ -61,7 +62,7 @@ impl Call<'_> {
     /// What the request's namespace and selectors let it see.
     pub fn view(&self) -> Result<View, Status> {
         let params = &self.params;
-        let mut view = View::new(&self.row.resource, self.namespace, &params.label_selector, &params.field_selector)?;
+        let mut view = View::new(self.row, self.namespace, &params.label_selector, &params.field_selector)?;
         if !self.name.is_empty() {
             view.only(self.name);
         }

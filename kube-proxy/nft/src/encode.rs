@@ -129,6 +129,12 @@ fn loading(w: &mut Writer, expr: &Expr) {
             reg(w, 1, *dreg);
             value(w, 2, bytes);
         }
+        _ => computing(w, expr),
+    }
+}
+
+fn computing(w: &mut Writer, expr: &Expr) {
+    match expr {
         Expr::Numgen { dreg, kind, modulus, offset } => {
             reg(w, 1, *dreg);
             w.attr_u32(2, *modulus);

@@ -1,12 +1,12 @@
 //! The cluster's DNS: answers for `cluster.local` from caches of the API, everything else from the machine's resolvers.
 //!
 //! One server runs on each node and listens on the node's gateway address; the Service kube-system/kube-dns leads to
-//! all of them, and each node's Pods to their own.
+//! all of them, and each node's Pods to their own ([`Config::announce`]).
 
+mod announce;
 mod cache;
 mod forward;
 mod records;
-mod register;
 mod respond;
 mod server;
 mod zone;
@@ -14,7 +14,6 @@ mod zone;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use futures::StreamExt;
@@ -25,13 +24,9 @@ use kube::{Api, Client, Resource};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::plan::Peer;
 use crate::watch::{Change, Listing, changes, selecting};
 use records::Records;
 use server::{Listener, Shared};
-
-/// Pause before a registration that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// How one node's DNS server runs.
 #[derive(Debug, Clone)]
@@ -48,6 +43,9 @@ pub struct Config {
     pub port: u16,
     /// Lists the servers to ask for other names.
     pub resolv_conf: PathBuf,
+    /// Whether to keep Service kube-dns and the EndpointSlices of all nodes' servers: one process of the control plane
+    /// at least has to, several may.
+    pub announce: bool,
 }
 
 impl Config {
@@ -60,15 +58,18 @@ impl Config {
             listen: Vec::new(),
             port: 10053,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            announce: true,
         }
     }
 }
 
 /// Answers until cancelled.
 pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
+    let announcer = config.announce.then(|| announce::run(config.clone(), client.clone()));
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         result = serve(config, client) => result,
+        Some(result) = async { Some(announcer?.await) } => result,
     }
 }
 
@@ -125,24 +126,13 @@ async fn serve(config: Config, client: Client) -> anyhow::Result<()> {
     let mut namespaces = Feed::<Namespace>::new(&client, "Namespaces (DNS)");
     let selector = selecting("").fields(&format!("metadata.name={}", config.node_name));
     let mut nodes = changes(Api::<Node>::all(client.clone()), selector, "this Node (DNS)");
-    let mut node: Option<Node> = None;
+    let mut gateways: Vec<SocketAddr> = Vec::new();
     let mut listeners = Listeners::default();
-    let mut registered: Vec<SocketAddr> = Vec::new();
     loop {
-        let mut retry = false;
         // Before the caches are whole, answers would be wrong: nobody is to ask yet.
         if services.listing.is_synced() && slices.listing.is_synced() && namespaces.listing.is_synced() {
-            let addrs = addresses(&config, node.as_ref());
-            listeners.listen(&addrs, &shared)?;
-            if let Some(node) = node.as_ref().filter(|_| registered != addrs) {
-                match register::register(&client, config.cluster_ip, node, &addrs).await {
-                    Ok(()) => registered = addrs,
-                    Err(error) => {
-                        tracing::warn!(error = format!("{error:#}"), "cluster DNS not registered, will be tried again");
-                        retry = true;
-                    }
-                }
-            }
+            let addrs = if config.listen.is_empty() { &gateways } else { &config.listen };
+            listeners.listen(addrs, &shared)?;
         }
         tokio::select! {
             change = services.next() => {
@@ -160,31 +150,16 @@ async fn serve(config: Config, client: Client) -> anyhow::Result<()> {
                     take_namespace(&mut shared.records.write(), change);
                 }
             }
-            event = nodes.next() => match event.context("the watch of this Node ended")? {
-                Event::Apply(found) | Event::InitApply(found) => {
-                    // A Node made anew has another UID, and the slice must belong to it.
-                    if node.as_ref().is_some_and(|known| known.metadata.uid != found.metadata.uid) {
-                        registered.clear();
-                    }
-                    node = Some(found);
+            event = nodes.next() => {
+                let event = event.context("the watch of this Node ended")?;
+                // A Node that is missing for a while keeps its server.
+                if let Event::Apply(node) | Event::InitApply(node) = event {
+                    gateways = announce::addresses(&node, config.port);
                 }
-                Event::Delete(_) => (node, registered) = (None, Vec::new()),
-                Event::Init | Event::InitDone => {}
-            },
+            }
             result = listeners.failed() => result?,
-            () = tokio::time::sleep(RETRY), if retry => {}
         }
     }
-}
-
-/// Where this node's server is to listen.
-fn addresses(config: &Config, node: Option<&Node>) -> Vec<SocketAddr> {
-    if !config.listen.is_empty() {
-        return config.listen.clone();
-    }
-    let peer = node.map(|node| Peer::from_api(&config.node_name, node));
-    let cidrs = peer.into_iter().flat_map(|peer| peer.pod_cidrs);
-    cidrs.map(|cidr| SocketAddr::new(cidr.gateway(), config.port)).collect()
 }
 
 /// The listeners of the present addresses.

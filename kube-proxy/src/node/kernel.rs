@@ -8,7 +8,7 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -39,20 +39,27 @@ pub struct Kernel {
     tunnel_link: String,
 }
 
-/// Says when somebody else changed links or routes that are ours.
+/// Says when somebody else may have changed links or routes that are ours.
 pub struct Disturbances {
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
     prefix: String,
 }
 
 impl Disturbances {
+    fn is_ours(&self, link: &LinkMessage) -> bool {
+        name_of(link).is_some_and(|name| name.starts_with(&self.prefix))
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) {
         while let Some((message, _)) = self.messages.next().await {
             let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
             let ours = match &message {
                 RouteNetlinkMessage::DelRoute(route) => route.header.protocol == PROTOCOL,
-                RouteNetlinkMessage::DelLink(link) => name_of(link).is_some_and(|name| name.starts_with(&self.prefix)),
+                RouteNetlinkMessage::DelLink(link) => self.is_ours(link),
+                // When a link goes down its routes go without a word; when it comes up again they are missing. Ours
+                // (and the Pods' that come and go all day) carry no route that could be lost so.
+                RouteNetlinkMessage::NewLink(link) => came_up(link) && !self.is_ours(link),
                 _ => false,
             };
             if ours {
@@ -62,6 +69,10 @@ impl Disturbances {
         // The connection to the kernel ended: there is nothing more to hear.
         std::future::pending::<()>().await;
     }
+}
+
+fn came_up(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up) && link.header.change_mask.contains(LinkFlags::Up)
 }
 
 fn name_of(link: &LinkMessage) -> Option<&str> {

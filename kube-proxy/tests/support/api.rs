@@ -28,10 +28,17 @@ pub struct FakeApi {
 }
 
 /// A request path taken apart.
+#[derive(Clone)]
 struct Target {
     collection: String,
     namespace: Option<String>,
     name: Option<String>,
+}
+
+impl Target {
+    fn has(&self, object: &Value) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| object["metadata"]["namespace"] == namespace.as_str())
+    }
 }
 
 fn parse(path: &str) -> Target {
@@ -166,7 +173,9 @@ impl FakeApi {
         let items: Vec<&Value> = state
             .objects
             .iter()
-            .filter(|((collection, _), object)| *collection == target.collection && selected(object, query))
+            .filter(|((collection, _), object)| {
+                *collection == target.collection && target.has(object) && selected(object, query)
+            })
             .map(|(_, object)| object)
             .collect();
         let list = json!({"kind": format!("{kind}List"), "apiVersion": version,
@@ -176,7 +185,7 @@ impl FakeApi {
 
     fn watch(&self, target: &Target, query: &BTreeMap<String, String>) -> Answer {
         let from: usize = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let (state, collection, query) = (self.state.clone(), target.collection.clone(), query.clone());
+        let (state, collection, query) = (self.state.clone(), target.clone(), query.clone());
         let stream = futures::stream::unfold((from, self.revision.subscribe()), move |(mut at, mut revision)| {
             let (state, collection, query) = (state.clone(), collection.clone(), query.clone());
             async move {
@@ -184,7 +193,10 @@ impl FakeApi {
                     let event = state.lock().unwrap().log.get(at).cloned();
                     if let Some((found, event)) = event {
                         at += 1;
-                        if found == collection && selected(&event["object"], &query) {
+                        if found == collection.collection
+                            && collection.has(&event["object"])
+                            && selected(&event["object"], &query)
+                        {
                             let frame = http_body::Frame::data(Bytes::from(format!("{event}\n")));
                             return Some((Ok::<_, Infallible>(frame), (at, revision)));
                         }
@@ -201,7 +213,10 @@ impl FakeApi {
 
 fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     let name = query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
+    // Of label selectors only KEY=VALUE: the others that are used let everything here through.
+    let label = query.get("labelSelector").and_then(|selector| selector.split_once('='));
     name.is_none_or(|name| object["metadata"]["name"] == name)
+        && label.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value)
 }
 
 fn key(object: &Value) -> String {

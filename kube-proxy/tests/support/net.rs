@@ -96,6 +96,7 @@ impl Netns {
         let tcp_name = name.to_owned();
         std::thread::spawn(move || {
             while let Ok((mut stream, peer)) = listener.accept() {
+                // A client that went away is its own affair.
                 let _ = stream.write_all(format!("{tcp_name} {}", peer.ip()).as_bytes());
             }
         });
@@ -103,6 +104,7 @@ impl Netns {
         std::thread::spawn(move || {
             let mut buffer = [0; 64];
             while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                // A client that went away is its own affair.
                 let _ = socket.send_to(format!("{udp_name} {}", peer.ip()).as_bytes(), peer);
             }
         });

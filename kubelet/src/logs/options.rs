@@ -28,7 +28,9 @@ impl Options {
         let flag = |name: &str| query.get(name).is_some_and(|v| v == "true" || v == "1" || v.is_empty());
         let number = |name: &str| -> Result<Option<u64>, String> {
             let Some(text) = query.get(name).filter(|t| !t.is_empty()) else { return Ok(None) };
-            text.parse().map(Some).map_err(|_| format!("{name}: Invalid value: {text:?}: must be greater than or equal to 0"))
+            text.parse()
+                .map(Some)
+                .map_err(|_| format!("{name}: Invalid value: {text:?}: must be greater than or equal to 0"))
         };
         let seconds = number("sinceSeconds")?;
         let time = match query.get("sinceTime").filter(|t| !t.is_empty()) {
@@ -47,7 +49,11 @@ impl Options {
             None | Some("" | "All") => None,
             Some("Stdout") => Some("stdout"),
             Some("Stderr") => Some("stderr"),
-            Some(other) => return Err(format!("stream: Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \"Stdout\"")),
+            Some(other) => {
+                return Err(format!(
+                    "stream: Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \"Stdout\""
+                ));
+            }
         };
         Ok(Self {
             follow: flag("follow"),
@@ -72,7 +78,8 @@ mod tests {
             let query = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             Options::parse(&query, 100 * SECOND)
         };
-        let got = parse(&[("follow", "true"), ("tailLines", "5"), ("sinceSeconds", "10"), ("limitBytes", "9")]).unwrap();
+        let got =
+            parse(&[("follow", "true"), ("tailLines", "5"), ("sinceSeconds", "10"), ("limitBytes", "9")]).unwrap();
         assert_eq!((got.follow, got.tail, got.since, got.limit), (true, Some(5), Some(90 * SECOND), Some(9)));
         assert!(parse(&[("tailLines", "-1")]).is_err());
         assert!(parse(&[("sinceSeconds", "1"), ("sinceTime", "2026-01-01T00:00:00Z")]).is_err());

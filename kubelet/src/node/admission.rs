@@ -11,22 +11,14 @@ pub fn check(agent: &Agent, pod: &Pod) -> Option<(String, String)> {
     if let Some(node) = node.as_deref()
         && !affine(pod, node)
     {
-        return Some(("NodeAffinity".to_owned(), "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned()));
+        return Some((
+            "NodeAffinity".to_owned(),
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned(),
+        ));
     }
-    let others: Vec<_> = agent.pods.all().iter().map(|e| e.snapshot()).filter(|s| s.active).map(|s| s.pod.clone()).collect();
+    let others: Vec<_> =
+        agent.pods.all().iter().map(|e| e.snapshot()).filter(|s| s.active).map(|s| s.pod.clone()).collect();
     fits(agent, pod, others.iter().map(AsRef::as_ref))
-}
-
-/// The reason of the event of a rejection: it is the status's.
-pub fn event_reason(reason: &str) -> &'static str {
-    match reason {
-        "OutOfcpu" => "OutOfcpu",
-        "OutOfmemory" => "OutOfmemory",
-        "OutOfpods" => "OutOfpods",
-        "NodeAffinity" => "NodeAffinity",
-        "NodePorts" => "NodePorts",
-        _ => "UnexpectedAdmissionError",
-    }
 }
 
 fn fits<'a>(agent: &Agent, pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone) -> Option<(String, String)> {
@@ -45,7 +37,8 @@ fn fits<'a>(agent: &Agent, pod: &Pod, others: impl Iterator<Item = &'a Pod> + Cl
     }
     let ports = |p: &Pod| -> Vec<(String, i32)> {
         let all = spec::containers(p).iter().flat_map(|c| c.ports.iter().flatten());
-        all.filter_map(|p| Some((p.protocol.clone().unwrap_or_else(|| "TCP".into()), p.host_port.filter(|h| *h > 0)?))).collect()
+        all.filter_map(|p| Some((p.protocol.clone().unwrap_or_else(|| "TCP".into()), p.host_port.filter(|h| *h > 0)?)))
+            .collect()
     };
     let mine = ports(pod);
     let taken = !mine.is_empty() && others.into_iter().any(|o| ports(o).iter().any(|p| mine.contains(p)));
@@ -84,7 +77,8 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     if fields.is_empty() && expressions.is_empty() {
         return false;
     }
-    fields.iter().all(|r| r.key == "metadata.name" && holds(r, name)) && expressions.iter().all(|r| holds(r, label(&r.key)))
+    fields.iter().all(|r| r.key == "metadata.name" && holds(r, name))
+        && expressions.iter().all(|r| holds(r, label(&r.key)))
 }
 
 fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -110,9 +104,13 @@ mod tests {
 
     #[test]
     fn selectors_and_affinity() {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"a": "1", "b": "5"}}})).unwrap();
-        let required = |expressions: serde_json::Value| json!({"affinity": {"nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": expressions}]}}}});
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"a": "1", "b": "5"}}})).unwrap();
+        let required = |expressions: serde_json::Value| {
+            json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": expressions}]}}}})
+        };
         for (spec, want) in [
             (json!({}), true),
             (json!({"nodeSelector": {"a": "1"}}), true),

@@ -90,7 +90,8 @@ fn hugepages(agent: &Agent) -> impl Iterator<Item = (String, Quantity)> {
 
 fn allocatable(agent: &Agent) -> List {
     let own = agent.allocatable();
-    let cpu = if own.cpu_millis % 1000 == 0 { (own.cpu_millis / 1000).to_string() } else { format!("{}m", own.cpu_millis) };
+    let cpu =
+        if own.cpu_millis % 1000 == 0 { (own.cpu_millis / 1000).to_string() } else { format!("{}m", own.cpu_millis) };
     let mut list: List = [
         ("cpu".to_owned(), Quantity(cpu)),
         ("memory".to_owned(), kib(own.memory_bytes)),
@@ -123,12 +124,7 @@ async fn images(agent: &Agent) -> Vec<ContainerImage> {
 /// Whether a condition holds, why, and in which words: (holds, reason, message).
 type Verdict = (bool, &'static str, String);
 
-fn conditions(
-    agent: &Agent,
-    network: Result<(), String>,
-    old: Option<&NodeStatus>,
-    now: &Time,
-) -> Vec<NodeCondition> {
+fn conditions(agent: &Agent, network: Result<(), String>, old: Option<&NodeStatus>, now: &Time) -> Vec<NodeCondition> {
     let pick = |bad: bool, yes: (&'static str, &str), no: (&'static str, &str)| -> Verdict {
         let (reason, message) = if bad { yes } else { no };
         (bad, reason, message.to_owned())
@@ -138,7 +134,9 @@ fn conditions(
         Err(why) => (
             false,
             "KubeletNotReady",
-            format!("container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:{why}"),
+            format!(
+                "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:{why}"
+            ),
         ),
     };
     let list = [

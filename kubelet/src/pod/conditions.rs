@@ -78,11 +78,8 @@ fn containers_ready(pod: &Pod, status: &PodStatus) -> Verdict {
     let sidecars = spec::init_containers(pod).iter().filter(|c| spec::is_sidecar(c));
     let watched: Vec<&Container> = sidecars.chain(spec::containers(pod)).collect();
     let unknown: Vec<_> = watched.iter().filter(|c| find(status, &c.name).is_none()).map(|c| c.name.as_str()).collect();
-    let unready: Vec<_> = watched
-        .iter()
-        .filter(|c| find(status, &c.name).is_some_and(|s| !s.ready))
-        .map(|c| c.name.as_str())
-        .collect();
+    let unready: Vec<_> =
+        watched.iter().filter(|c| find(status, &c.name).is_some_and(|s| !s.ready)).map(|c| c.name.as_str()).collect();
     match status.phase.as_deref() {
         Some("Succeeded") if unknown.is_empty() => return Verdict::no("PodCompleted", String::new()),
         Some("Failed") => return Verdict::no("PodFailed", String::new()),
@@ -120,11 +117,8 @@ fn initialized(pod: &Pod, status: &PodStatus) -> Verdict {
     let inits = spec::init_containers(pod);
     let done = |c: &Container, s: &ContainerStatus| if spec::is_sidecar(c) { s.started == Some(true) } else { s.ready };
     let unknown: Vec<_> = inits.iter().filter(|c| find(status, &c.name).is_none()).map(|c| c.name.as_str()).collect();
-    let incomplete: Vec<_> = inits
-        .iter()
-        .filter(|c| find(status, &c.name).is_some_and(|s| !done(c, s)))
-        .map(|c| c.name.as_str())
-        .collect();
+    let incomplete: Vec<_> =
+        inits.iter().filter(|c| find(status, &c.name).is_some_and(|s| !done(c, s))).map(|c| c.name.as_str()).collect();
     if status.phase.as_deref() == Some("Succeeded") && unknown.is_empty() {
         return Verdict { ok: true, reason: "PodCompleted", message: String::new() };
     }

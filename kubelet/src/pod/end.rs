@@ -162,7 +162,9 @@ async fn clean(agent: &Agent, pod: &Pod) -> Result<(), String> {
     volumes::tear_down(&agent.config, spec::uid(pod), false).await?;
     let (cgroups, name) = (agent.cgroups.clone(), qos::pod_cgroup(&agent.config.cgroup_root, pod));
     let removed = tokio::task::spawn_blocking(move || cgroups.remove(&name)).await;
-    removed.map_err(|e| format!("removing the cgroup was cut short: {e}"))?.map_err(|e| format!("removing the cgroup: {e}"))
+    removed
+        .map_err(|e| format!("removing the cgroup was cut short: {e}"))?
+        .map_err(|e| format!("removing the cgroup: {e}"))
 }
 
 async fn remove(agent: &Agent, pod: &Pod, containers: &[String], sandboxes: &[String]) -> Result<(), String> {

@@ -44,7 +44,14 @@ pub struct Manager {
 
 impl Manager {
     pub fn new(agent: Arc<Agent>, cancel: CancellationToken) -> Self {
-        Self { agent, cancel, workers: JoinSet::new(), unclaimed: Listing::new(), listed: BTreeSet::new(), synced: false }
+        Self {
+            agent,
+            cancel,
+            workers: JoinSet::new(),
+            unclaimed: Listing::new(),
+            listed: BTreeSet::new(),
+            synced: false,
+        }
     }
 
     /// Runs until the token is cancelled, then waits for the workers to come to rest.
@@ -205,13 +212,9 @@ impl Manager {
         let known = !adopted.sandboxes.is_empty() || !adopted.containers.is_empty();
         let ended = spec::is_terminal_phase(pod.status.as_ref().and_then(|s| s.phase.as_deref()));
         let began = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
-        let rejection = if known || ended || began || spec::is_deleting(&pod) {
-            None
-        } else {
-            admission::check(&self.agent, &pod)
-        };
+        let rejection =
+            if known || ended || began || spec::is_deleting(&pod) { None } else { admission::check(&self.agent, &pod) };
         if let Some((reason, message)) = &rejection {
-            let reason = admission::event_reason(reason);
             self.agent.recorder.pod(&pod, Type::Warning, reason, message.as_str());
         }
         if from_file {

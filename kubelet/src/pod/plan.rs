@@ -87,11 +87,24 @@ pub enum KillReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     SetUpVolumes,
-    CreateSandbox { attempt: u32 },
-    EnsureImage { slot: Slot },
+    CreateSandbox {
+        attempt: u32,
+    },
+    EnsureImage {
+        slot: Slot,
+    },
     /// Create and start; `restarts` is the new container's restart count when an older one is known.
-    Start { slot: Slot, restarts: Option<u32>, finished_at: Nanos },
-    Kill { id: String, slot: Slot, message: String, reason: KillReason },
+    Start {
+        slot: Slot,
+        restarts: Option<u32>,
+        finished_at: Nanos,
+    },
+    Kill {
+        id: String,
+        slot: Slot,
+        message: String,
+        reason: KillReason,
+    },
     /// Everything ends: what runs is stopped, and the sandbox too.
     KillPod,
 }
@@ -349,10 +362,7 @@ fn in_backoff(input: &Input, name: &str, finished_at: Nanos) -> Option<Nanos> {
 
 fn backoff_state(input: &Input, name: &str) -> Waiting {
     let wait = input.backoff.get(name).map_or(0, |e| e.wait);
-    let message = format!(
-        "back-off {} restarting failed container={name} pod={}",
-        go_duration(wait),
-        spec::format(input.pod)
-    );
+    let message =
+        format!("back-off {} restarting failed container={name} pod={}", go_duration(wait), spec::format(input.pod));
     Waiting { reason: "CrashLoopBackOff", message }
 }

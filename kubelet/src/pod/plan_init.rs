@@ -15,7 +15,8 @@ pub(super) fn init_containers(input: &Input, wanted: &mut Wanted) -> bool {
     if inits.is_empty() {
         return true;
     }
-    let mut walk = Walk { input, last: inits.len() - 1, initialized: main_active(input.pod, input.containers), previously: false };
+    let mut walk =
+        Walk { input, last: inits.len() - 1, initialized: main_active(input.pod, input.containers), previously: false };
     walk.previously = walk.initialized;
     let mut starts = Vec::new();
     // From the last to the first: finished ones may be gone from the runtime, the newest tells how far the Pod is.
@@ -33,7 +34,8 @@ pub(super) fn init_containers(input: &Input, wanted: &mut Wanted) -> bool {
     walk.initialized
 }
 
-/// A main container that was created or runs shows that initialization is over. One that exited may be of an earlier sandbox.
+/// A main container that was created or runs shows that initialization is over. One that exited may be of an earlier
+/// sandbox.
 fn main_active(pod: &Pod, containers: &[ContainerStatus]) -> bool {
     spec::containers(pod).iter().any(|c| {
         newest(containers, &c.name)
@@ -44,9 +46,7 @@ fn main_active(pod: &Pod, containers: &[ContainerStatus]) -> bool {
 /// Unlike upstream we know which sandbox a container belongs to: a main container that exited in the newest one counts.
 fn exited_in_current_sandbox(pod: &Pod, containers: &[ContainerStatus]) -> bool {
     let Some(current) = containers.first().map(|c| &c.sandbox_id) else { return false };
-    spec::containers(pod)
-        .iter()
-        .any(|c| newest(containers, &c.name).is_some_and(|s| &s.sandbox_id == current))
+    spec::containers(pod).iter().any(|c| newest(containers, &c.name).is_some_and(|s| &s.sandbox_id == current))
 }
 
 struct Walk<'a> {
@@ -84,7 +84,8 @@ impl<'a> Walk<'a> {
                 starts.push(i);
             }
             ContainerState::Unknown => {
-                let policy = container.restart_policy.as_deref().unwrap_or_else(|| spec::restart_policy(self.input.pod));
+                let policy =
+                    container.restart_policy.as_deref().unwrap_or_else(|| spec::restart_policy(self.input.pod));
                 if !sidecar && policy == "Never" {
                     return false;
                 }

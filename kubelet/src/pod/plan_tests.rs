@@ -41,43 +41,49 @@ fn case(spec: Value) -> Case {
 impl Case {
     fn sandbox(mut self, state: SandboxState) -> Self {
         let attempt = u32::try_from(self.sandboxes.len()).unwrap();
-        self.sandboxes.insert(0, PodSandboxStatus {
-            id: format!("s{attempt}"),
-            name: "p".into(),
-            namespace: "n".into(),
-            uid: "u".into(),
-            attempt,
-            state,
-            created_at: i64::from(attempt),
-            ips: vec!["10.0.0.1".into()],
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-        });
+        self.sandboxes.insert(
+            0,
+            PodSandboxStatus {
+                id: format!("s{attempt}"),
+                name: "p".into(),
+                namespace: "n".into(),
+                uid: "u".into(),
+                attempt,
+                state,
+                created_at: i64::from(attempt),
+                ips: vec!["10.0.0.1".into()],
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+            },
+        );
         self
     }
 
     fn container(mut self, name: &str, state: ContainerState, exit_code: i32) -> Self {
         let slot = spec::slot_of(&self.pod, name).unwrap();
         let container = spec::container(&self.pod, slot).unwrap();
-        self.containers.insert(0, ContainerStatus {
-            id: format!("{name}-id"),
-            sandbox_id: self.sandboxes[0].id.clone(),
-            name: name.into(),
-            attempt: 0,
-            state,
-            created_at: 0,
-            started_at: 0,
-            finished_at: NOW - SECOND,
-            exit_code,
-            signal: 0,
-            reason: String::new(),
-            message: String::new(),
-            image: String::new(),
-            image_ref: String::new(),
-            labels: BTreeMap::new(),
-            annotations: labels::container_annotations(&self.pod, &container, 0),
-            log_path: String::new(),
-        });
+        self.containers.insert(
+            0,
+            ContainerStatus {
+                id: format!("{name}-id"),
+                sandbox_id: self.sandboxes[0].id.clone(),
+                name: name.into(),
+                attempt: 0,
+                state,
+                created_at: 0,
+                started_at: 0,
+                finished_at: NOW - SECOND,
+                exit_code,
+                signal: 0,
+                reason: String::new(),
+                message: String::new(),
+                image: String::new(),
+                image_ref: String::new(),
+                labels: BTreeMap::new(),
+                annotations: labels::container_annotations(&self.pod, &container, 0),
+                log_path: String::new(),
+            },
+        );
         self
     }
 
@@ -137,7 +143,12 @@ fn restart_policies() {
         ("Never", Exited, 0, vec!["kill pod"]),
         ("Never", Exited, 1, vec!["kill pod"]),
         ("Never", Created, 0, vec!["start a"]),
-        ("Always", Unknown, 0, vec!["kill: Container is in \"unknown\" state, try killing it before restart", "start a"]),
+        (
+            "Always",
+            Unknown,
+            0,
+            vec!["kill: Container is in \"unknown\" state, try killing it before restart", "start a"],
+        ),
     ] {
         let got = one(policy).sandbox(Ready).container("a", state, code).words();
         assert_eq!(got, want, "{policy} {state:?} {code}");
@@ -173,11 +184,8 @@ fn everything_that_can_goes_at_once() {
         sandbox: SandboxWork::Idle,
         now: NOW,
     });
-    let want = [
-        Action::CreateSandbox { attempt: 0 },
-        Action::SetUpVolumes,
-        Action::EnsureImage { slot: spec::Slot::Main(0) },
-    ];
+    let want =
+        [Action::CreateSandbox { attempt: 0 }, Action::SetUpVolumes, Action::EnsureImage { slot: spec::Slot::Main(0) }];
     assert_eq!(plan.actions, want);
 }
 
@@ -210,8 +218,10 @@ fn probes_and_changes_kill() {
 #[test]
 fn init_containers_in_order() {
     use ContainerState::{Exited, Running};
-    let spec = |policy: &str| json!({"restartPolicy": policy, "initContainers": [{"name": "i"}, {"name": "j"}],
-        "containers": [{"name": "a"}]});
+    let spec = |policy: &str| {
+        json!({"restartPolicy": policy, "initContainers": [{"name": "i"}, {"name": "j"}],
+        "containers": [{"name": "a"}]})
+    };
     let with = |policy: &str| case(spec(policy)).sandbox(SandboxState::Ready);
     assert_eq!(with("Always").words(), ["start i"]);
     assert!(with("Always").container("i", Running, 0).words().is_empty());

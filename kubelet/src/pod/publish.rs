@@ -179,7 +179,11 @@ fn shown(state: Option<&k8s_openapi::api::core::v1::ContainerState>) -> Option<S
     if let Some(waiting) = &state.waiting {
         return waiting.reason.clone();
     }
-    state.running.as_ref().map(|_| "running".to_owned()).or_else(|| state.terminated.as_ref().map(|_| "ended".to_owned()))
+    state
+        .running
+        .as_ref()
+        .map(|_| "running".to_owned())
+        .or_else(|| state.terminated.as_ref().map(|_| "ended".to_owned()))
 }
 
 /// A strategic merge patch from one status to another; the UID guards against a Pod of the same name.
@@ -195,7 +199,9 @@ fn patch(uid: &str, sent: &PodStatus, fresh: &PodStatus) -> Value {
     }
     // These lists merge by key: what is to go has to be named.
     for (key, name) in [("podIPs", "ip"), ("hostIPs", "ip"), ("conditions", "type")] {
-        let (Some(Value::Array(before)), Some(Value::Array(after))) = (old.get(key), body.get_mut(key)) else { continue };
+        let (Some(Value::Array(before)), Some(Value::Array(after))) = (old.get(key), body.get_mut(key)) else {
+            continue;
+        };
         let kept: Vec<Value> = after.iter().filter_map(|item| item.get(name).cloned()).collect();
         let gone = before.iter().filter_map(|item| item.get(name)).filter(|k| !kept.contains(k));
         let deletes: Vec<Value> = gone.map(|k| json!({name: k, "$patch": "delete"})).collect();
@@ -226,7 +232,8 @@ mod tests {
 
     #[test]
     fn patches_name_what_changed_and_what_goes() {
-        let old = status(json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "192.0.2.1"}));
+        let old =
+            status(json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "192.0.2.1"}));
         let new = status(json!({"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}], "hostIP": "192.0.2.1"}));
         let want = json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "reason": null,
             "podIPs": [{"ip": "10.0.0.2"}, {"ip": "10.0.0.1", "$patch": "delete"}]}});

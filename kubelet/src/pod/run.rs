@@ -353,9 +353,7 @@ impl Worker {
 
     /// Probes of the containers that run; those of others end.
     pub(super) fn watch_probes(&mut self) {
-        let running = |id: &String| {
-            self.containers.iter().any(|c| c.id == *id && c.state == ContainerState::Running)
-        };
+        let running = |id: &String| self.containers.iter().any(|c| c.id == *id && c.state == ContainerState::Running);
         let live = self.stage == Stage::Running;
         self.probe_tasks.retain(|id, task| {
             let keep = live && running(id);
@@ -372,7 +370,8 @@ impl Worker {
             if self.probe_tasks.contains_key(&status.id) {
                 continue;
             }
-            let Some(container) = spec::slot_of(&self.pod, &status.name).and_then(|s| spec::container(&self.pod, s)) else {
+            let Some(container) = spec::slot_of(&self.pod, &status.name).and_then(|s| spec::container(&self.pod, s))
+            else {
                 continue;
             };
             if probes::has_probes(&container) {

@@ -25,7 +25,8 @@ async fn prepare(agent: &Agent, pod: &Pod, log_directory: &str) -> Result<(), St
     let dirs = [agent.config.pod_dir(spec::uid(pod)), log_directory.into()];
     let work = move || -> Result<(), String> {
         for dir in dirs {
-            fs::create_dir_all(&dir).map_err(|e| format!("error making pod data directories: {}: {e}", dir.display()))?;
+            fs::create_dir_all(&dir)
+                .map_err(|e| format!("error making pod data directories: {}: {e}", dir.display()))?;
         }
         cgroups.ensure(&name, &resources).map_err(|e| format!("unable to ensure pod container exists: {e}"))
     };

@@ -129,9 +129,8 @@ async fn mounts(
     let pod_dir = agent.config.pod_dir(spec::uid(&pod));
     let domain = agent.config.cluster_domain.clone();
     let work = move || {
-        fs::create_dir_all(&logs).map_err(|e| {
-            format!("create container log directory for container {} failed: {e}", container.name)
-        })?;
+        fs::create_dir_all(&logs)
+            .map_err(|e| format!("create container log directory for container {} failed: {e}", container.name))?;
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
             mounts.push(volume_mount(mount, index, &container, &paths, &envs, &pod_dir)?);
@@ -153,9 +152,9 @@ fn volume_mount(
     envs: &[(String, String)],
     pod_dir: &Path,
 ) -> Result<Mount, String> {
-    let volume = paths.get(&mount.name).ok_or_else(|| {
-        format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)
-    })?;
+    let volume = paths
+        .get(&mount.name)
+        .ok_or_else(|| format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name))?;
     let lookup = |name: &str| envs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let sub = match (&mount.sub_path, &mount.sub_path_expr) {
         (_, Some(expr)) if !expr.is_empty() => {
@@ -223,11 +222,7 @@ fn write_with_mode(path: &Path, data: &[u8], mode: u32) -> Result<(), String> {
 }
 
 fn mount_of(host: &Path, container: &str) -> Mount {
-    Mount {
-        container_path: container.to_owned(),
-        host_path: host.to_string_lossy().into_owned(),
-        ..Mount::default()
-    }
+    Mount { container_path: container.to_owned(), host_path: host.to_string_lossy().into_owned(), ..Mount::default() }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
 };
 use kubelet_runtime::cri;
 
@@ -225,10 +225,9 @@ fn state_of(input: &Input, run: &cri::ContainerStatus) -> ContainerState {
                 ..ContainerState::default()
             }
         }
-        cri::ContainerState::Created | cri::ContainerState::Unknown => ContainerState {
-            waiting: Some(ContainerStateWaiting::default()),
-            ..ContainerState::default()
-        },
+        cri::ContainerState::Created | cri::ContainerState::Unknown => {
+            ContainerState { waiting: Some(ContainerStateWaiting::default()), ..ContainerState::default() }
+        }
     }
 }
 
@@ -242,8 +241,7 @@ fn show_waiting(
 ) {
     let Some(waiting) = input.waiting.get(&container.name) else { return };
     let finished = newest.is_some_and(|c| c.state == cri::ContainerState::Exited && c.exit_code == 0);
-    if (init && finished && !spec::is_sidecar(container))
-        || !plan::should_start(input.pod, container, input.containers)
+    if (init && finished && !spec::is_sidecar(container)) || !plan::should_start(input.pod, container, input.containers)
     {
         return;
     }

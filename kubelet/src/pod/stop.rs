@@ -51,7 +51,8 @@ pub(super) async fn stop(
         pre_stop(agent, pod, status, &hook, whole, pod_ip).await;
     }
     if tokio::time::timeout(whole.saturating_sub(began.elapsed()), turn).await.is_err() {
-        tracing::debug!(pod = %spec::format(pod), container = %status.name, "stopped before its turn: the grace period is over");
+        let (pod, container) = (spec::format(pod), &status.name);
+        tracing::debug!(pod, container, "stopped before its turn: the grace period is over");
     }
     let left = stop.grace - i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
     match agent.runtime.stop_container(&status.id, left.max(spec::MINIMUM_GRACE_SECONDS)).await {
@@ -85,7 +86,10 @@ async fn pre_stop(
             tracing::warn!(pod = %spec::format(pod), container = %status.name, %error, "preStop hook failed");
             agent.recorder.container(pod, &status.name, Type::Warning, "FailedPreStopHook", "PreStopHook failed");
         }
-        Err(_) => tracing::info!(pod = %spec::format(pod), container = %status.name, "preStop hook took the whole grace period"),
+        Err(_) => {
+            let (pod, container) = (spec::format(pod), &status.name);
+            tracing::info!(pod, container, "preStop hook took the whole grace period");
+        }
     }
 }
 

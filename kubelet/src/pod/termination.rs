@@ -76,7 +76,8 @@ mod tests {
     fn the_end_of_the_log_without_prefixes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        fs::write(&path, "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr P tw\n2026-01-01T00:00:01.000000000Z stderr F o\n").unwrap();
+        let lines = ["stdout F one\n", "stderr P tw\n", "stderr F o\n"].map(|l| format!("2026-01-01T00:00:00Z {l}"));
+        fs::write(&path, lines.concat()).unwrap();
         assert_eq!(log_tail(&path).unwrap(), "one\ntwo\n");
     }
 }

@@ -88,8 +88,6 @@ pub struct Worker {
     pub(super) ops: JoinSet<Done>,
     pub(super) pulls: BTreeMap<String, AbortHandle>,
     pub(super) hooks: Vec<AbortHandle>,
-    /// Events that are told only once.
-    pub(super) told: BTreeSet<String>,
 }
 
 /// What the runtime already has of a Pod when its worker starts.
@@ -144,7 +142,6 @@ impl Worker {
             ops: JoinSet::new(),
             pulls: BTreeMap::new(),
             hooks: Vec::new(),
-            told: BTreeSet::new(),
             pod,
         };
         worker.adopt_probes();
@@ -157,11 +154,8 @@ impl Worker {
         let all = self.status.container_statuses.iter().chain(&self.status.init_container_statuses).flatten();
         for status in all {
             let Some(id) = status.container_id.as_deref().and_then(|id| id.split_once("://")) else { continue };
-            let state = ProbeState {
-                startup: status.started.filter(|s| *s),
-                liveness: None,
-                readiness: Some(status.ready),
-            };
+            let state =
+                ProbeState { startup: status.started.filter(|s| *s), liveness: None, readiness: Some(status.ready) };
             self.probes.insert(id.1.to_owned(), state);
         }
     }
@@ -302,7 +296,8 @@ impl Worker {
 
     /// A change of the spec or labels: volumes of the downward API follow, a changed image is fetched anew.
     fn updated(&mut self, before: &Pod) {
-        if before.metadata.labels != self.pod.metadata.labels || before.metadata.annotations != self.pod.metadata.annotations
+        if before.metadata.labels != self.pod.metadata.labels
+            || before.metadata.annotations != self.pod.metadata.annotations
         {
             self.objects_changed();
         }
@@ -335,7 +330,9 @@ impl Worker {
         match found {
             Ok(status) => self.containers.push(status),
             Err(Error::NotFound(_)) => {}
-            Err(error) => tracing::warn!(pod = %spec::format(&self.pod), id, %error, "reading a container's state failed"),
+            Err(error) => {
+                tracing::warn!(pod = %spec::format(&self.pod), id, %error, "reading a container's state failed")
+            }
         }
         self.sort();
     }
@@ -347,7 +344,8 @@ impl Worker {
                 Ok(status) => fresh.push(status),
                 Err(Error::NotFound(_)) => {}
                 Err(error) => {
-                    tracing::warn!(pod = %spec::format(&self.pod), id = %old.id, %error, "reading a sandbox's state failed");
+                    let pod = spec::format(&self.pod);
+                    tracing::warn!(pod, id = %old.id, %error, "reading a sandbox's state failed");
                     fresh.push(old);
                 }
             }

@@ -68,7 +68,9 @@ pub async fn probe(target: &Target, timeout: Duration, agent: &str) -> Outcome {
             };
             match redirected(&here, &location) {
                 Some(next) if next.host == here.host => here = next,
-                Some(_) => return Outcome::Warning("Probe terminated redirects, Response body: ".to_owned() + &answer.body),
+                Some(_) => {
+                    return Outcome::Warning("Probe terminated redirects, Response body: ".to_owned() + &answer.body);
+                }
                 None => return Outcome::Failure(format!("Get {:?}: invalid Location {location:?}", here.url())),
             }
         }

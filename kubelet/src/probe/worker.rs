@@ -91,10 +91,7 @@ pub async fn run(subject: Subject) {
             follow(&subject, kind, probe).await;
         }
     };
-    tokio::join!(
-        each(Kind::Liveness, &container.liveness_probe),
-        each(Kind::Readiness, &container.readiness_probe),
-    );
+    tokio::join!(each(Kind::Liveness, &container.liveness_probe), each(Kind::Readiness, &container.readiness_probe),);
 }
 
 /// Runs one probe at its period. Startup ends with its verdict, liveness with a failure; readiness never ends.
@@ -147,7 +144,9 @@ async fn once(subject: &Subject, probe: &Probe) -> Outcome {
     let container = &subject.container;
     if let Some(action) = &probe.exec {
         let env = container.env.as_deref().unwrap_or_default();
-        let lookup = |name: &str| env.iter().find(|e| e.name == name && e.value_from.is_none()).map(|e| e.value.as_deref().unwrap_or(""));
+        let lookup = |name: &str| {
+            env.iter().find(|e| e.name == name && e.value_from.is_none()).map(|e| e.value.as_deref().unwrap_or(""))
+        };
         let command = action.command.iter().flatten().map(|word| expand(word, lookup)).collect();
         return exec::probe(&*subject.agent.runtime, &subject.container_id, command, timeout).await;
     }
@@ -165,7 +164,9 @@ async fn once(subject: &Subject, probe: &Probe) -> Outcome {
         };
     }
     if let Some(action) = &probe.grpc {
-        let Ok(port) = u16::try_from(action.port) else { return Outcome::Error(format!("invalid port number: {}", action.port)) };
+        let Ok(port) = u16::try_from(action.port) else {
+            return Outcome::Error(format!("invalid port number: {}", action.port));
+        };
         return grpc::probe(&subject.pod_ip, port, action.service.as_deref().unwrap_or(""), timeout).await;
     }
     Outcome::Error("missing probe handler".to_owned())

@@ -87,10 +87,13 @@ impl Authorizer {
         }
         let name = &self.agent.config.node_name;
         let asked = subresources(path).first().copied().unwrap_or("proxy");
-        Err((StatusCode::FORBIDDEN, format!(
-            "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{asked}], name={name})",
-            user.name
-        )))
+        Err((
+            StatusCode::FORBIDDEN,
+            format!(
+                "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{asked}], name={name})",
+                user.name
+            ),
+        ))
     }
 
     async fn token(&self, token: &str) -> Result<Option<User>, (StatusCode, String)> {

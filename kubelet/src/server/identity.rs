@@ -31,10 +31,8 @@ pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> Option<User> {
 /// The API could not be asked.
 pub(super) async fn of_token(client: &kube::Client, token: &str) -> Result<Option<User>, String> {
     let api: Api<TokenReview> = Api::all(client.clone());
-    let review = TokenReview {
-        spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
-        ..TokenReview::default()
-    };
+    let review =
+        TokenReview { spec: TokenReviewSpec { token: token.to_owned(), audiences: None }, ..TokenReview::default() };
     let answer = api.create(&PostParams::default(), &review).await.map_err(|e| crate::text(&e))?;
     let status = answer.status.unwrap_or_default();
     let user = status.user.filter(|_| status.authenticated == Some(true));

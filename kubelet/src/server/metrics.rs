@@ -48,12 +48,17 @@ pub(super) async fn resource(agent: &Arc<Agent>) -> Answer {
     out.line(format_args!("node_cpu_usage_seconds_total {} {now}\n", seconds(stats::node_cpu_nanos())));
     out.family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
     out.line(format_args!("node_memory_working_set_bytes {} {now}\n", stats::node_memory_bytes()));
-    out.family("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds");
+    out.family(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+    );
     for pod in &usage {
         let (namespace, name) = (spec::namespace(&pod.snapshot.pod), spec::name(&pod.snapshot.pod));
         for c in &pod.containers {
             let value = seconds(c.cpu_usage_nanos);
-            out.line(format_args!("container_cpu_usage_seconds_total{{container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"}} {value} {now}\n", c.name));
+            let labels = format!("container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"", c.name);
+            out.line(format_args!("container_cpu_usage_seconds_total{{{labels}}} {value} {now}\n"));
         }
     }
     out.family("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes");
@@ -61,11 +66,16 @@ pub(super) async fn resource(agent: &Arc<Agent>) -> Answer {
         let (namespace, name) = (spec::namespace(&pod.snapshot.pod), spec::name(&pod.snapshot.pod));
         for c in &pod.containers {
             let value = c.memory_working_set_bytes;
-            out.line(format_args!("container_memory_working_set_bytes{{container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"}} {value} {now}\n", c.name));
+            let labels = format!("container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"", c.name);
+            out.line(format_args!("container_memory_working_set_bytes{{{labels}}} {value} {now}\n"));
         }
     }
     pods(&usage, now, &mut out);
-    out.family("resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise");
+    out.family(
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting container metrics, 0 otherwise",
+    );
     out.line(format_args!("resource_scrape_error 0\n"));
     out.answer()
 }
@@ -75,13 +85,17 @@ fn pods(usage: &[stats::PodUsage], now: i64, out: &mut Text) {
     for pod in usage {
         let (namespace, name) = (spec::namespace(&pod.snapshot.pod), spec::name(&pod.snapshot.pod));
         let value = seconds(pod.containers.iter().map(|c| c.cpu_usage_nanos).sum());
-        out.line(format_args!("pod_cpu_usage_seconds_total{{namespace=\"{namespace}\",pod=\"{name}\"}} {value} {now}\n"));
+        out.line(format_args!(
+            "pod_cpu_usage_seconds_total{{namespace=\"{namespace}\",pod=\"{name}\"}} {value} {now}\n"
+        ));
     }
     out.family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
     for pod in usage {
         let (namespace, name) = (spec::namespace(&pod.snapshot.pod), spec::name(&pod.snapshot.pod));
         let value: u64 = pod.containers.iter().map(|c| c.memory_working_set_bytes).sum();
-        out.line(format_args!("pod_memory_working_set_bytes{{namespace=\"{namespace}\",pod=\"{name}\"}} {value} {now}\n"));
+        out.line(format_args!(
+            "pod_memory_working_set_bytes{{namespace=\"{namespace}\",pod=\"{name}\"}} {value} {now}\n"
+        ));
     }
 }
 

@@ -104,7 +104,8 @@ where
                 continue;
             }
         }
-        if half.data.is_some() && half.error.is_some()
+        if half.data.is_some()
+            && half.error.is_some()
             && let Some(Half { data: Some(data), error: Some(error) }) = halves.remove(&id)
         {
             running.spawn(pair(runtime.clone(), sandbox.clone(), data, error));

@@ -92,9 +92,7 @@ impl Router {
             ["metrics"] => metrics::kubelet(agent).await,
             ["metrics", "resource"] => metrics::resource(agent).await,
             ["stats", "summary"] => stats::summary(agent).await,
-            ["containerLogs", namespace, pod, container] => {
-                logs::serve(agent, namespace, pod, container, &query).await
-            }
+            ["containerLogs", namespace, pod, container] => logs::serve(agent, namespace, pod, container, &query).await,
             ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
                 exec::exec(agent, namespace, pod, container, &query, request)
             }

@@ -76,13 +76,14 @@ pub(super) async fn summary(agent: &Arc<Agent>) -> Answer {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let pods: Vec<Value> = second.iter().map(|pod| pod_summary(pod, &before, &now)).collect();
     let node_now = node_cpu_nanos();
+    let total = u64::try_from(agent.machine.memory_bytes).unwrap_or(0);
     answer(&json!({
         "node": {
             "nodeName": agent.config.node_name,
             "startTime": now,
             "cpu": cpu(&now, node_now, rate(node_before, node_now)),
             "memory": {"time": now, "workingSetBytes": node_memory_bytes(),
-                "availableBytes": u64::try_from(agent.machine.memory_bytes).unwrap_or(0).saturating_sub(node_memory_bytes())},
+                "availableBytes": total.saturating_sub(node_memory_bytes())},
         },
         "pods": pods,
     }))
@@ -119,7 +120,12 @@ fn pod_summary(pod: &PodUsage, before: &BTreeMap<&str, u64>, now: &str) -> Value
         "startTime": pod.snapshot.status.start_time,
         "containers": containers,
         "cpu": cpu(now, sum(&|c| c.cpu_usage_nanos), sum(&rate_of)),
-        "memory": memory(now, sum(&|c| c.memory_usage_bytes), sum(&|c| c.memory_working_set_bytes), sum(&|c| c.memory_rss_bytes)),
+        "memory": memory(
+            now,
+            sum(&|c| c.memory_usage_bytes),
+            sum(&|c| c.memory_working_set_bytes),
+            sum(&|c| c.memory_rss_bytes),
+        ),
         "process_stats": {"process_count": sum(&|c| c.pids)},
     })
 }

@@ -31,7 +31,8 @@ pub(super) fn offer(request: &Request<Incoming>, websocket: &[&str], spdy: &[&st
     if upgrade.eq_ignore_ascii_case("websocket") {
         let offered = listed(headers, SEC_WEBSOCKET_PROTOCOL.as_str());
         let Some(protocol) = websocket.iter().find(|p| offered.iter().any(|o| o == **p)) else {
-            let message = format!("unable to negotiate protocol: client supports {offered:?}, server supports {websocket:?}");
+            let message =
+                format!("unable to negotiate protocol: client supports {offered:?}, server supports {websocket:?}");
             return Err(Box::new(text(StatusCode::FORBIDDEN, message)));
         };
         let Some(key) = headers.get(SEC_WEBSOCKET_KEY) else {
@@ -45,7 +46,9 @@ pub(super) fn offer(request: &Request<Incoming>, websocket: &[&str], spdy: &[&st
         // Clients of the first version name none.
         let chosen = if offered.is_empty() { spdy.last() } else { chosen };
         let Some(protocol) = chosen else {
-            let message = format!("unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {spdy:?}");
+            let message = format!(
+                "unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {spdy:?}"
+            );
             return Err(Box::new(text(StatusCode::FORBIDDEN, message)));
         };
         return Ok(Offer::Spdy { protocol: (*protocol).to_owned() });

@@ -151,9 +151,9 @@ impl Api {
             let wanted = within(&c, &collection) && selected(&object, &query);
             async move { wanted.then(|| json!({"type": kind, "object": object})) }
         });
-        let lines = futures::stream::iter(missed).chain(live).map(|event| {
-            Ok::<_, std::io::Error>(Frame::data(Bytes::from(format!("{event}\n"))))
-        });
+        let lines = futures::stream::iter(missed)
+            .chain(live)
+            .map(|event| Ok::<_, std::io::Error>(Frame::data(Bytes::from(format!("{event}\n")))));
         Response::new(UnsyncBoxBody::new(StreamBody::new(Box::pin(lines))))
     }
 }

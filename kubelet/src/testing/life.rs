@@ -29,15 +29,19 @@ impl Node {
     fn config(dir: &tempfile::TempDir) -> Config {
         let mut config = Config::new("n1", "192.0.2.10".parse().unwrap(), dir.path());
         config.listen = None;
-        config.cgroup_root = format!("/coxtest-{}-{}", std::process::id(), dir.path().file_name().unwrap().to_string_lossy());
+        config.cgroup_root =
+            format!("/coxtest-{}-{}", std::process::id(), dir.path().file_name().unwrap().to_string_lossy());
         config
     }
 
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let api = Api::new();
-        api.put("api/v1/namespaces/default/services", json!({"metadata": {"name": "kubernetes", "namespace": "default"},
-            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}));
+        api.put(
+            "api/v1/namespaces/default/services",
+            json!({"metadata": {"name": "kubernetes", "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}),
+        );
         let runtime = Fake::new();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(crate::run(Self::config(&dir), api.client(), runtime.clone(), cancel.clone()));
@@ -55,12 +59,17 @@ impl Node {
 
     fn bind(&self, name: &str, mut spec: Value) {
         spec["nodeName"] = json!("n1");
-        self.api.put(PODS, json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "ns", "generation": 1}, "spec": spec, "status": {"phase": "Pending"}}));
+        self.api.put(
+            PODS,
+            json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "ns", "generation": 1}, "spec": spec,
+            "status": {"phase": "Pending"}}),
+        );
     }
 
     fn delete(&self, name: &str, grace: i64) {
-        let patch = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}});
+        let patch =
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}});
         self.api.patch(PODS, name, &patch).unwrap();
     }
 
@@ -80,10 +89,8 @@ impl Node {
     }
 
     async fn phase(&self, name: &str, phase: &str) -> Value {
-        self.until(&format!("{name} {phase}"), || {
-            self.api.get(PODS, name).filter(|p| p["status"]["phase"] == phase)
-        })
-        .await
+        self.until(&format!("{name} {phase}"), || self.api.get(PODS, name).filter(|p| p["status"]["phase"] == phase))
+            .await
     }
 
     async fn gone(&self, name: &str) {
@@ -127,7 +134,9 @@ async fn a_pod_runs_and_is_deleted() {
     assert_eq!((&container["ready"], &container["started"]), (&json!(true), &json!(true)));
     let config = node.runtime.config(&node.runtime.running("c").unwrap().id);
     assert!(config.envs.contains(&("KUBERNETES_SERVICE_HOST".into(), "10.96.0.1".into())));
-    for (reason, message) in [("Pulling", "Pulling image \"app:1\""), ("Created", "Container created"), ("Started", "Container started")] {
+    for (reason, message) in
+        [("Pulling", "Pulling image \"app:1\""), ("Created", "Container created"), ("Started", "Container started")]
+    {
         assert_eq!(node.event(reason).await, message);
     }
     let pod_dir = node.dir.path().join("pods/uid-web");
@@ -160,10 +169,12 @@ async fn a_crash_restarts_at_once_then_backs_off() {
     node.bind("crash", json!({"containers": [{"name": "c", "image": "app:1"}]}));
     node.phase("crash", "Running").await;
     node.runtime.exit("c", 1);
-    let restarted = |n: i64| node.api.get(PODS, "crash").filter(|p| {
-        let c = &p["status"]["containerStatuses"][0];
-        c["restartCount"] == n && !c["state"]["running"].is_null()
-    });
+    let restarted = |n: i64| {
+        node.api.get(PODS, "crash").filter(|p| {
+            let c = &p["status"]["containerStatuses"][0];
+            c["restartCount"] == n && !c["state"]["running"].is_null()
+        })
+    };
     let pod = node.until("restarted", || restarted(1)).await;
     assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
     node.runtime.exit("c", 2);
@@ -186,9 +197,13 @@ async fn a_crash_restarts_at_once_then_backs_off() {
 #[tokio::test]
 async fn init_containers_come_first_and_sidecars_stay() {
     let node = Node::start();
-    node.bind("order", json!({
-        "initContainers": [{"name": "side", "image": "s:1", "restartPolicy": "Always"}, {"name": "init", "image": "i:1"}],
-        "containers": [{"name": "main", "image": "m:1"}]}));
+    node.bind(
+        "order",
+        json!({
+        "initContainers": [
+            {"name": "side", "image": "s:1", "restartPolicy": "Always"}, {"name": "init", "image": "i:1"}],
+        "containers": [{"name": "main", "image": "m:1"}]}),
+    );
     node.until("init runs", || node.runtime.running("init")).await;
     assert!(node.runtime.running("main").is_none());
     node.runtime.exit("init", 0);
@@ -198,7 +213,8 @@ async fn init_containers_come_first_and_sidecars_stay() {
     assert_eq!(starts, ["start side", "start init", "start main"]);
     node.delete("order", 5);
     node.gone("order").await;
-    let stops: Vec<_> = node.runtime.calls().into_iter().filter(|c| c.starts_with("stop ") && c != "stop sandbox").collect();
+    let stops: Vec<_> =
+        node.runtime.calls().into_iter().filter(|c| c.starts_with("stop ") && c != "stop sandbox").collect();
     assert_eq!(stops, ["stop main 5", "stop side 5"]);
     node.stop().await;
 }
@@ -206,8 +222,11 @@ async fn init_containers_come_first_and_sidecars_stay() {
 #[tokio::test]
 async fn a_missing_config_map_holds_the_start_until_it_comes() {
     let node = Node::start();
-    node.bind("cfg", json!({"containers": [{"name": "c", "image": "a:1",
-        "env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]}]}));
+    node.bind(
+        "cfg",
+        json!({"containers": [{"name": "c", "image": "a:1",
+        "env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]}]}),
+    );
     let waiting = node
         .until("config error", || {
             let pod = node.api.get(PODS, "cfg")?;
@@ -216,7 +235,10 @@ async fn a_missing_config_map_holds_the_start_until_it_comes() {
         })
         .await;
     assert_eq!(waiting["message"], "configmap \"cm\" not found");
-    node.api.put("api/v1/namespaces/ns/configmaps", json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": "v"}}));
+    node.api.put(
+        "api/v1/namespaces/ns/configmaps",
+        json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": "v"}}),
+    );
     node.phase("cfg", "Running").await;
     let config = node.runtime.config(&node.runtime.running("c").unwrap().id);
     assert!(config.envs.contains(&("K".into(), "v".into())));
@@ -226,12 +248,19 @@ async fn a_missing_config_map_holds_the_start_until_it_comes() {
 #[tokio::test]
 async fn volumes_follow_their_objects() {
     let node = Node::start();
-    node.api.put("api/v1/namespaces/ns/configmaps", json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": "one"}}));
-    node.bind("vol", json!({
+    node.api.put(
+        "api/v1/namespaces/ns/configmaps",
+        json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": "one"}}),
+    );
+    node.bind(
+        "vol",
+        json!({
         "volumes": [{"name": "v", "configMap": {"name": "cm"}}, {"name": "t", "projected": {"sources": [
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
             {"downwardAPI": {"items": [{"path": "ns", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}],
-        "containers": [{"name": "c", "image": "a:1", "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t"}]}]}));
+        "containers": [{"name": "c", "image": "a:1", "volumeMounts": [
+            {"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t"}]}]}),
+    );
     node.phase("vol", "Running").await;
     let dir = node.dir.path().join("pods/uid-vol/volumes");
     let read = |path: &str| std::fs::read_to_string(dir.join(path)).unwrap_or_default();
@@ -272,10 +301,13 @@ async fn pulls_fail_back_off_and_are_tried_again() {
 async fn probes_decide_on_readiness_and_restarts() {
     let node = Node::start();
     let exec = |word: &str| json!({"exec": {"command": [word]}, "periodSeconds": 1, "failureThreshold": 1});
-    node.bind("probed", json!({"terminationGracePeriodSeconds": 1, "containers": [
+    node.bind(
+        "probed",
+        json!({"terminationGracePeriodSeconds": 1, "containers": [
         {"name": "ok", "image": "a:1", "readinessProbe": exec("true")},
         {"name": "unready", "image": "a:1", "readinessProbe": exec("false")},
-        {"name": "dead", "image": "a:1", "livenessProbe": exec("false")}]}));
+        {"name": "dead", "image": "a:1", "livenessProbe": exec("false")}]}),
+    );
     let statuses = || node.api.get(PODS, "probed").map(|p| p["status"]["containerStatuses"].clone());
     node.until("restarted by liveness", || statuses().filter(|s| s[0]["restartCount"].as_i64() > Some(0))).await;
     let seen = node.until("ready", || statuses().filter(|s| s[1]["ready"] == true)).await;
@@ -314,7 +346,10 @@ async fn a_restarted_kubelet_adopts_what_runs_and_ends_what_is_gone() {
 async fn what_does_not_fit_is_rejected() {
     let node = Node::start();
     node.until("registered", || node.api.get("api/v1/nodes", "n1")).await;
-    node.bind("huge", json!({"containers": [{"name": "c", "image": "a:1", "resources": {"requests": {"cpu": "9000"}}}]}));
+    node.bind(
+        "huge",
+        json!({"containers": [{"name": "c", "image": "a:1", "resources": {"requests": {"cpu": "9000"}}}]}),
+    );
     let pod = node.phase("huge", "Failed").await;
     assert_eq!(pod["status"]["reason"], "OutOfcpu");
     let message = pod["status"]["message"].as_str().unwrap();
@@ -326,8 +361,11 @@ async fn what_does_not_fit_is_rejected() {
 #[tokio::test]
 async fn a_deadline_ends_a_pod() {
     let node = Node::start();
-    node.bind("late", json!({"activeDeadlineSeconds": 1, "terminationGracePeriodSeconds": 0,
-        "containers": [{"name": "c", "image": "a:1"}]}));
+    node.bind(
+        "late",
+        json!({"activeDeadlineSeconds": 1, "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "c", "image": "a:1"}]}),
+    );
     let pod = node.phase("late", "Failed").await;
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
     assert!(node.runtime.running("c").is_none());

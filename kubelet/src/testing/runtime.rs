@@ -249,10 +249,10 @@ impl Runtime for Fake {
                 Ok(())
             }
         };
-        tokio::task::spawn_blocking(copy).await.expect("it ends").map_err(|e| Error::Failed {
-            operation: "exec",
-            message: e.to_string(),
-        })?;
+        tokio::task::spawn_blocking(copy)
+            .await
+            .expect("it ends")
+            .map_err(|e| Error::Failed { operation: "exec", message: e.to_string() })?;
         Ok(code)
     }
 

@@ -217,9 +217,9 @@ mod tests {
             write(dir.path(), &files(&set), None).unwrap();
             let want: BTreeMap<_, _> = set.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
             assert_eq!(seen(dir.path()), want);
-            let own = fs::read_dir(dir.path()).unwrap().filter(|e| {
-                e.as_ref().unwrap().file_name().to_string_lossy().starts_with("..")
-            });
+            let own = fs::read_dir(dir.path())
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".."));
             assert_eq!(own.count(), 2, "..data and its one directory");
         }
     }

@@ -23,7 +23,10 @@ pub(super) async fn path(agent: &Agent, pod: &Pod, name: &str) -> Result<PathBuf
     };
     let volumes: Api<PersistentVolume> = Api::all(agent.client.clone());
     let pv = volumes.get(&volume).await.map_err(|e| {
-        format!("error processing PVC {namespace}/{name}: failed to fetch PV {volume:?} from API server: {}", crate::text(&e))
+        format!(
+            "error processing PVC {namespace}/{name}: failed to fetch PV {volume:?} from API server: {}",
+            crate::text(&e)
+        )
     })?;
     let source = pv.spec.as_ref();
     let path = if let Some(host) = source.and_then(|s| s.host_path.as_ref()) {

@@ -13,6 +13,10 @@ use super::{blocking, ownership};
 
 /// The root directory of a volume that the kubelet fills.
 pub(super) fn make_root(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        // Its mode may since have been changed for a group, or by a container.
+        return Ok(());
+    }
     fs::create_dir_all(path).map_err(|e| format!("making directory {}: {e}", path.display()))?;
     set_mode(path, 0o777)
 }
@@ -34,9 +38,7 @@ pub(super) async fn empty_dir(path: PathBuf, source: &EmptyDirVolumeSource, grou
             other => return Err(format!("unknown storage medium {other:?}")),
         }
         match group {
-            Some(group) if fresh => {
-                ownership::apply(&path, group, false).map_err(|e| format!("applying fsGroup: {e}"))
-            }
+            Some(group) if fresh => ownership::apply(&path, group, false).map_err(|e| format!("applying fsGroup: {e}")),
             _ => Ok(()),
         }
     })

@@ -113,9 +113,8 @@ async fn config_map(
     };
     let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
     let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
-    select(text.chain(binary).collect(), items, mode, optional).map_err(|key| {
-        format!("configmap references non-existent config key: {key}")
-    })
+    select(text.chain(binary).collect(), items, mode, optional)
+        .map_err(|key| format!("configmap references non-existent config key: {key}"))
 }
 
 async fn secret(

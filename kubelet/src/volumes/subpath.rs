@@ -23,7 +23,8 @@ pub fn bind(volume: &Path, sub: &str, target: &Path) -> Result<PathBuf, String> 
         return Err(failed("checking", &"must be a relative path without '..'"));
     }
     let root = open_root(volume).map_err(|e| failed("opening the volume", &e))?;
-    let opened = open_or_make(&root, sub_path).map_err(|e| failed("opening", &e))?;
+    let mode = fs::metadata(volume).map_err(|e| failed("reading the volume", &e))?.permissions();
+    let opened = open_or_make(&root, sub_path, &mode).map_err(|e| failed("opening", &e))?;
     let is_dir = {
         let stat = fstatat(&opened, "", AtFlags::AT_EMPTY_PATH).map_err(|e| failed("reading", &e))?;
         stat.st_mode & libc::S_IFMT == libc::S_IFDIR
@@ -54,8 +55,9 @@ fn beneath(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(root, path, how)
 }
 
-/// Opens the path, making the directories that are missing, each below one that was opened inside the volume.
-fn open_or_make(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
+/// Opens the path, making the directories that are missing, each below one that was opened inside the volume, with the
+/// volume's mode.
+fn open_or_make(root: &OwnedFd, path: &Path, mode: &fs::Permissions) -> nix::Result<OwnedFd> {
     match beneath(root, path) {
         Err(Errno::ENOENT) => {}
         opened => return opened,
@@ -66,11 +68,17 @@ fn open_or_make(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
         walked.push(component);
         here = match beneath(root, &walked) {
             Err(Errno::ENOENT) => {
-                match mkdirat(&here, Path::new(component.as_os_str()), Mode::from_bits_truncate(0o750)) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
-                    Err(e) => return Err(e),
+                let made = match mkdirat(&here, Path::new(component.as_os_str()), Mode::from_bits_truncate(0o750)) {
+                    Err(Errno::EEXIST) => false,
+                    made => made.map(|()| true)?,
+                };
+                let inner = beneath(root, &walked)?;
+                if made {
+                    let own = format!("/proc/self/fd/{}", inner.as_raw_fd());
+                    fs::set_permissions(own, mode.clone())
+                        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
                 }
-                beneath(root, &walked)?
+                inner
             }
             opened => opened?,
         };
@@ -88,8 +96,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
         let root = open_root(dir.path()).unwrap();
-        assert_eq!(open_or_make(&root, Path::new("out/passwd")).unwrap_err(), Errno::EXDEV);
-        assert!(open_or_make(&root, Path::new("a/b")).is_ok());
+        let mode = fs::metadata(dir.path()).unwrap().permissions();
+        assert_eq!(open_or_make(&root, Path::new("out/passwd"), &mode).unwrap_err(), Errno::EXDEV);
+        assert!(open_or_make(&root, Path::new("a/b"), &mode).is_ok());
         assert!(dir.path().join("a/b").is_dir());
         assert!(bind(dir.path(), "../x", &dir.path().join("t")).is_err());
     }

@@ -7,9 +7,7 @@ use super::mvcc::Change;
 use super::state::{Lease, State};
 use crate::command::Command;
 use crate::keys::KeyRange;
-use crate::kv::{
-    Compare, CompareResult, CompareTarget, Error, KeyValue, Op, OpResponse, TxnRequest, TxnResponse,
-};
+use crate::kv::{Compare, CompareResult, CompareTarget, Error, KeyValue, Op, OpResponse, TxnRequest, TxnResponse};
 
 /// What a command answers to the one who proposed it.
 #[derive(Clone, Debug)]
@@ -207,7 +205,6 @@ impl Writer<'_> {
         Some(previous)
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -155,6 +155,15 @@ impl Mvcc {
         if change.deleted { None } else { Some(&change.kv) }
     }
 
+    /// Number of living keys.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// Begins a transaction that writes: everything up to the next call gets the new revision.
     pub fn advance(&mut self) -> i64 {
         self.revision += 1;

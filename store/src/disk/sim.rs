@@ -21,7 +21,7 @@ impl Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -30,7 +30,7 @@ impl Random {
 
     /// Less than `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 }
 
@@ -210,7 +210,8 @@ impl Disk for SimDisk {
         let mut inner = self.inner.lock();
         inner.step()?;
         let inside = |name: &PathBuf| name.parent() == Some(path);
-        let current: Vec<_> = inner.names.iter().filter(|(name, _)| inside(name)).map(|(n, c)| (n.clone(), *c)).collect();
+        let current: Vec<_> =
+            inner.names.iter().filter(|(name, _)| inside(name)).map(|(n, c)| (n.clone(), *c)).collect();
         inner.durable_names.retain(|name, _| !inside(name));
         inner.durable_names.extend(current);
         Ok(())
@@ -238,9 +239,8 @@ impl DiskFile for SimFile {
         if inner.fail_sync {
             return Err(io::Error::other("sync failed"));
         }
-        let content = &mut inner.contents[self.content];
-        content.durable = content.now();
-        content.pending.clear();
+        let Content { durable, pending } = &mut inner.contents[self.content];
+        pending.drain(..).for_each(|(offset, written)| put(durable, offset, &written));
         Ok(())
     }
 }

@@ -1,3 +1,4 @@
+//! sled's copy: what comes back, what is passed over, what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::command::Command;

@@ -1,3 +1,4 @@
+//! Snapshots under flips, cuts and a power cut at every operation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::command::Command;

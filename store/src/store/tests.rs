@@ -3,15 +3,16 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::sled_state;
 use crate::disk::sim::SimDisk;
+use crate::sled_state;
 
 fn config(dir: &tempfile::TempDir) -> Config {
     Config { dir: dir.path().to_owned(), segment_bytes: 128 << 10, snapshot_bytes: 1 << 30, ..Default::default() }
 }
 
 fn put(key: &str, size: usize) -> TxnRequest {
-    let put = Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: vec![1; size].into(), lease: 0, prev_kv: false };
+    let put =
+        Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: vec![1; size].into(), lease: 0, prev_kv: false };
     TxnRequest { success: vec![put], ..Default::default() }
 }
 
@@ -72,7 +73,8 @@ async fn damaged_copies_are_rebuilt_and_a_log_that_lost_them_all_is_refused() {
     let revision = store.newest().unwrap().mvcc.revision();
     store.close().await;
     let files = |name: &str| {
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(dir.path().join(name)).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(dir.path().join(name)).unwrap().map(|e| e.unwrap().path()).collect();
         paths.retain(|path| name != "snapshots" || path.extension().is_some_and(|kind| kind == "snap"));
         paths.sort();
         paths
@@ -99,7 +101,9 @@ async fn damaged_copies_are_rebuilt_and_a_log_that_lost_them_all_is_refused() {
     }
     sled_state::discard(&dir.path().join("state")).unwrap();
     files("snapshots").iter().for_each(damage);
-    assert!(matches!(Store::open_on(disk.clone(), config.clone()), Err(Error::Corrupt(what)) if what.contains(".snap")));
+    assert!(
+        matches!(Store::open_on(disk.clone(), config.clone()), Err(Error::Corrupt(what)) if what.contains(".snap"))
+    );
     files("snapshots").iter().for_each(|path| std::fs::remove_file(path).unwrap());
     assert!(matches!(Store::open_on(disk, config), Err(Error::Corrupt(what)) if what.contains("a gap")));
 }

@@ -168,7 +168,8 @@ impl Log {
             }
             None => segment::prepare(&*self.disk, &path, capacity)?,
         };
-        let first = FirstRecords { identity: &self.identity, hard_state: &self.hard_state, last_index: self.last_index };
+        let first =
+            FirstRecords { identity: &self.identity, hard_state: &self.hard_state, last_index: self.last_index };
         let next = start_segment(&*self.disk, &self.dir, file, header, first)?;
         let old = std::mem::replace(&mut self.active, next);
         let bytes = old.used() as u64;

@@ -11,8 +11,8 @@ use raft::eraftpb::{Entry, HardState};
 use super::record::{Kind, Record};
 use super::segment::{self, Active, End, Header};
 use super::{
-    FirstRecords, Identity, Log, NEXT, Options, Sealed, UNFINISHED, decode_entry, decode_hard_state, decode_identity, salt,
-    start_segment,
+    FirstRecords, Identity, Log, NEXT, Options, Sealed, UNFINISHED, decode_entry, decode_hard_state, decode_identity,
+    salt, start_segment,
 };
 use crate::disk::Disk;
 use crate::kv::Error;
@@ -200,9 +200,7 @@ fn check_order(number: u64, header: &Header, previous: Option<(Header, u32)>) ->
         return Err(format!("is segment {}, not {number}", header.number));
     }
     match previous {
-        Some((before, _)) if before.number + 1 != number => {
-            Err(format!("segment {} is missing", before.number + 1))
-        }
+        Some((before, _)) if before.number + 1 != number => Err(format!("segment {} is missing", before.number + 1)),
         Some((before, chain)) if chain != header.previous => {
             Err(format!("does not continue segment {}, whose last records are missing", before.number))
         }

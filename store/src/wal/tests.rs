@@ -1,3 +1,4 @@
+//! The log under flips, cuts, power cuts at every operation, and a full disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::path::PathBuf;
 

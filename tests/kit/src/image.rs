@@ -91,6 +91,8 @@ impl Image {
             header.set_mode(mode);
             header.set_size(size.try_into().context("a file's size")?);
             header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
             Ok(header)
         };
         let mut directories = self.directories.clone();
@@ -139,6 +141,8 @@ impl Image {
         let mut add = |name: &str, content: &[u8]| -> Result<()> {
             let mut header = tar::Header::new_ustar();
             header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
             header.set_size(content.len().try_into().context("a file's size")?);
             archive.append_data(&mut header, name, content).with_context(|| format!("add {name}"))
         };

@@ -107,12 +107,7 @@ fn position(list: &[Value], item: &Value, key: &str) -> Option<usize> {
 
 /// Items that `order` names stand in its order; the others keep the order that they had before; where both meet, an other
 /// comes first only if it stood before the named one.
-pub(super) fn in_order(
-    merged: Vec<Value>,
-    order: &[Value],
-    before: &[Value],
-    key: &str,
-) -> Result<Vec<Value>, Status> {
+pub(super) fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: &str) -> Result<Vec<Value>, Status> {
     if !key.is_empty()
         && let Some(item) = merged.iter().filter_map(Value::as_object).find(|item| !item.contains_key(key))
     {

@@ -31,12 +31,15 @@ fn patches_do_what_upstreams_do() {
                 }
             }
             (Err(status), Some(error)) => {
-                if (u64::from(status.code), Some(status.message.as_str())) != (error[0].as_u64().unwrap(), error[2].as_str())
+                if (u64::from(status.code), Some(status.message.as_str()))
+                    != (error[0].as_u64().unwrap(), error[2].as_str())
                 {
                     wrong.push(format!("{patch}\nours     {} {}\nupstream {error}", status.code, status.message));
                 }
             }
-            (result, error) => wrong.push(format!("{patch}\nours     {result:?}\nupstream {error:?} {}", case["result"])),
+            (result, error) => {
+                wrong.push(format!("{patch}\nours     {result:?}\nupstream {error:?} {}", case["result"]))
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

@@ -42,7 +42,7 @@ impl From<Status> for Refusal {
 }
 
 /// The resources that are looked at.
-const RESOURCES: [(&str, &str); 10] = [
+const RESOURCES: [(&str, &str); 9] = [
     ("", "pods"),
     ("", "nodes"),
     ("", "persistentvolumeclaims"),
@@ -52,7 +52,6 @@ const RESOURCES: [(&str, &str); 10] = [
     ("coordination.k8s.io", "leases"),
     ("storage.k8s.io", "csinodes"),
     ("resource.k8s.io", "resourceslices"),
-    ("discovery.k8s.io", "endpointslices"),
 ];
 
 impl Plugin for NodeRestriction {
@@ -94,7 +93,6 @@ impl NodeRestriction {
             ("leases", _) => nodes::lease(node, request),
             ("csinodes", _) => nodes::csi_node(node, request),
             ("resourceslices", _) => nodes::slice(node, request),
-            ("endpointslices", _) => nodes::dns_server(node, request),
             _ => Ok(()),
         }
     }

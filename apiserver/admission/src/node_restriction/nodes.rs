@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use api::{Object, object};
-use serde_json::Value;
 
 use super::Refusal;
-use crate::read::{has_spec, list, meta_map, same, text};
+use crate::read::{has_spec, meta_map, same};
 use crate::{Operation, Request};
 
 /// The namespace of the Leases that nodes renew.
@@ -124,25 +123,4 @@ pub fn slice(node: &str, request: &Request<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node").into())
-}
-
-/// Upstream's nodes write no EndpointSlices. Ours announce the DNS server that each of them runs, to its own Pods only.
-pub fn dns_server(node: &str, request: &Request<'_>) -> Result<(), Refusal> {
-    let own = |slice: &Object| {
-        let labels = meta_map(slice, "labels");
-        let service = labels.and_then(|l| l.get("kubernetes.io/service-name")).and_then(Value::as_str);
-        let endpoints = slice.get("endpoints").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        service == Some("kube-dns") && endpoints.iter().all(|endpoint| is_of(endpoint, node))
-    };
-    let both = [request.object.as_ref(), request.old];
-    if request.namespace == "kube-system" && both.into_iter().flatten().all(own) {
-        return Ok(());
-    }
-    Err("can only write EndpointSlices of the Service kube-system/kube-dns with endpoints on and for itself".into())
-}
-
-/// Whether an endpoint is on the node and hinted to nobody but it.
-fn is_of(endpoint: &Value, node: &str) -> bool {
-    let hints = list(endpoint.get("hints"), "forNodes");
-    text(endpoint, "/nodeName") == node && !hints.is_empty() && hints.iter().all(|hint| text(hint, "/name") == node)
 }

@@ -293,30 +293,3 @@ fn pod_certificates_of_own_pods_only() {
     }
     assert!(ask(&[("podName", "theirs"), ("podUID", "x")]).contains("is not running on node"));
 }
-
-#[test]
-fn own_dns_server_only() {
-    let slice = |service: &str, node: &str, hint: &str| {
-        let endpoint = json!({"addresses": ["10.244.0.1"], "nodeName": node, "hints": {"forNodes": [{"name": hint}]}});
-        json!({"metadata": {"name": "s", "labels": {"kubernetes.io/service-name": service}}, "endpoints": [endpoint]})
-    };
-    let target = "discovery.k8s.io/endpointslices";
-    let refused = "can only write EndpointSlices of the Service kube-system/kube-dns with endpoints on and for itself";
-    let own = || slice("kube-dns", "n1", "n1");
-    let system = |ask: Ask| Ask { namespace: "kube-system", ..ask };
-    let mut for_all = own();
-    for_all["endpoints"][0]["hints"] = json!(null);
-    let table = [
-        (system(Ask::create(target, own())), ""),
-        (system(Ask::update(target, own(), own())), ""),
-        (Ask::create(target, own()), refused),
-        (system(Ask::create(target, slice("web", "n1", "n1"))), refused),
-        (system(Ask::create(target, slice("kube-dns", "n2", "n1"))), refused),
-        (system(Ask::create(target, slice("kube-dns", "n1", "n2"))), refused),
-        (system(Ask::create(target, for_all)), refused),
-        (system(Ask::update(target, own(), slice("kube-dns", "n2", "n2"))), refused),
-    ];
-    for (ask, expected) in table {
-        assert_eq!(why(ask), expected);
-    }
-}

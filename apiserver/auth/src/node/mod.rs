@@ -8,13 +8,10 @@ mod relations;
 
 use std::sync::Arc;
 
-use api::object;
-
 use crate::authorize::{Attributes, Authorizer, Decision};
 use crate::objects::Objects;
-use crate::policy::bootstrap_objects;
+use crate::policy::node_rules;
 use crate::rbac::Rule;
-use crate::rbac::index::read_rules;
 use relations::{Kind, Relations};
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -29,9 +26,7 @@ pub struct NodeAuthorizer {
 
 impl Default for NodeAuthorizer {
     fn default() -> Self {
-        let policy = bootstrap_objects();
-        let role = policy.iter().find(|o| object::name(o) == "system:node" && o.contains_key("rules"));
-        Self { rules: role.map(read_rules).unwrap_or_default(), relations: Relations::default(), granted: "".into() }
+        Self { rules: node_rules(), relations: Relations::default(), granted: "".into() }
     }
 }
 

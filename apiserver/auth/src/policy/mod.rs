@@ -2,7 +2,8 @@
 
 pub mod reconcile;
 
-use api::{Object, meta};
+use api::labels::Selector;
+use api::{Object, meta, object};
 use serde_json::{Map, Value, json};
 
 use crate::rbac::Rule;
@@ -14,11 +15,51 @@ pub const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// Every role and binding, in the order in which to create them. Those of namespaces need `kube-system` and
 /// `kube-public`.
+///
+/// Roles that aggregate others have their rules from the start; a controller keeps them when others join.
 pub fn bootstrap_objects() -> Vec<Object> {
-    [include_str!("upstream.txt"), include_str!("cox.txt")]
+    let mut objects: Vec<Object> = [include_str!("upstream.txt"), include_str!("cox.txt")]
         .iter()
         .flat_map(|text| parse(text).unwrap_or_else(|line| unreachable!("embedded policy, tested: {line}")))
-        .collect()
+        .collect();
+    // view goes into edit and edit into admin: each pass brings the rules one role further.
+    for _ in 0..3 {
+        for index in 0..objects.len() {
+            if let Some(rules) = aggregated_rules(&objects[index], &objects) {
+                objects[index].insert("rules".to_owned(), rules.into());
+            }
+        }
+    }
+    objects
+}
+
+/// The rules of ClusterRole `system:node`, which the Node authorizer grants without a binding.
+pub fn node_rules() -> Vec<Rule> {
+    let lines = include_str!("upstream.txt").lines().skip_while(|line| *line != "ClusterRole system:node").skip(1);
+    lines.take_while(|line| line.starts_with(' ')).filter_map(rule).collect()
+}
+
+/// The rules of a ClusterRole that aggregates others, in the order of their names; `None` when it aggregates none.
+pub fn aggregated_rules(role: &Object, all: &[Object]) -> Option<Vec<Value>> {
+    let selectors = object::at(role, &["aggregationRule", "clusterRoleSelectors"])?.as_array()?;
+    let mut rules: Vec<Value> = Vec::new();
+    for selector in selectors {
+        let selector = Selector::from_label_selector(Some(selector)).ok()?;
+        let is_chosen = |other: &&Object| {
+            let labels = object::metadata(other).and_then(|m| m.get("labels")).and_then(Value::as_object);
+            object::str_at(other, &["kind"]) == "ClusterRole"
+                && object::name(other) != object::name(role)
+                && labels.is_some_and(|labels| selector.matches(labels))
+        };
+        let mut chosen: Vec<&Object> = all.iter().filter(is_chosen).collect();
+        chosen.sort_by_key(|other| object::name(other));
+        for rule in chosen.iter().filter_map(|other| other.get("rules")?.as_array()).flatten() {
+            if !rules.contains(rule) {
+                rules.push(rule.clone());
+            }
+        }
+    }
+    Some(rules)
 }
 
 /// Reads the form that upstream.txt explains; the error is the line at fault.

@@ -68,6 +68,12 @@ fn objects_look_as_upstreams() {
 }
 
 #[test]
+fn node_rules_are_those_of_the_role() {
+    assert_eq!(node_rules(), crate::rbac::index::read_rules(&find("ClusterRole", "system:node")));
+    assert!(node_rules().len() > 20);
+}
+
+#[test]
 fn reconciles_only_what_is_missing() {
     let role = find("ClusterRole", "system:basic-user");
     let binding = find("ClusterRoleBinding", "system:basic-user");

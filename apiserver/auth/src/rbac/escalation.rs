@@ -89,8 +89,10 @@ fn check_binding(
     if authorizer.authorize(&attributes, objects).is_allowed() {
         return Ok(());
     }
-    let singular = resource.trim_end_matches('s');
-    let rules = rbac.role_rules(&role, write.namespace).map_err(|_| Status::not_found(GROUP, singular, &role.name))?;
+    let rules = rbac
+        .role_rules(&role, write.namespace)
+        // Upstream's answer names the binding's resource with the role's name.
+        .map_err(|_| Status::not_found(GROUP, write.resource, &role.name))?;
     confirm(write, rbac, &rules)
 }
 

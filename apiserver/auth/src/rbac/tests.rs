@@ -189,6 +189,34 @@ fn follows_changes_at_once() {
 }
 
 #[test]
+fn view_edit_and_admin_are_what_people_expect() {
+    let rbac = with_defaults();
+    let user = UserInfo::new("u", &[]);
+    // What each of the three may do in the namespace that it is bound in.
+    let table = [
+        ("get core/pods ns/p", [true, true, true]),
+        ("list apps/deployments ns", [true, true, true]),
+        ("get core/secrets ns/s", [false, true, true]),
+        ("create apps/deployments ns", [false, true, true]),
+        ("create core/pods/exec ns/p", [false, true, true]),
+        ("create rbac.authorization.k8s.io/rolebindings ns", [false, false, true]),
+        ("create authorization.k8s.io/localsubjectaccessreviews ns", [false, false, true]),
+        ("get core/nodes -/n", [false, false, false]),
+        ("get core/pods other/p", [false, false, false]),
+    ];
+    for (role, index) in [("view", 0), ("edit", 1), ("admin", 2)] {
+        add(
+            &rbac,
+            json!({"kind": "RoleBinding", "metadata": {"name": "b", "namespace": "ns"},
+            "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": "u"}]}),
+        );
+        for (request, allowed) in &table {
+            assert_eq!(ask(&rbac, &user, request).is_ok(), allowed[index], "{role}: {request}");
+        }
+    }
+}
+
+#[test]
 fn same_name_with_other_groups_has_other_rights() {
     let rbac = with_defaults();
     let with = UserInfo::new("u", &["cox:cluster-admins"]);

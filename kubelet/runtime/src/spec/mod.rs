@@ -5,6 +5,7 @@ mod capabilities;
 mod devices;
 mod mounts;
 mod seccomp;
+mod seccomp_calls;
 mod user;
 
 use serde_json::{Value, json};

@@ -17,10 +17,22 @@ pub(super) const MAX_FRAME: usize = 16 << 20;
 /// What a peer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    Data { stream: u32, fin: bool, data: Bytes },
-    SynStream { stream: u32, fin: bool, block: Bytes },
-    RstStream { stream: u32 },
-    Ping { id: u32 },
+    Data {
+        stream: u32,
+        fin: bool,
+        data: Bytes,
+    },
+    SynStream {
+        stream: u32,
+        fin: bool,
+        block: Bytes,
+    },
+    RstStream {
+        stream: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Settings, windows and the rest, which change nothing here.
     Other,

@@ -122,7 +122,11 @@ impl Session {
                 }
             }
             if read.read_buf(&mut buffer).await.map_err(|e| format!("reading: {e}"))? == 0 {
-                return if buffer.has_remaining() { Err("the connection ended inside a frame".to_owned()) } else { Ok(()) };
+                return if buffer.has_remaining() {
+                    Err("the connection ended inside a frame".to_owned())
+                } else {
+                    Ok(())
+                };
             }
         }
     }

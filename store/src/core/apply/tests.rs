@@ -1,3 +1,4 @@
+//! Transactions, comparisons and leases as tables.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::kv::RangeRequest;
@@ -74,10 +75,15 @@ fn comparisons() {
 fn all_writes_of_a_transaction_get_one_revision() {
     let mut state = sample();
     let nested = Op::Txn(TxnRequest { success: vec![put("n", "1")], ..Default::default() });
-    let response = run(&mut state, vec![], vec![put("c", "1"), range("c", 0), delete("a", "c"), nested], vec![]).unwrap();
+    let response =
+        run(&mut state, vec![], vec![put("c", "1"), range("c", 0), delete("a", "c"), nested], vec![]).unwrap();
     assert_eq!(response.revision, 4);
-    let [OpResponse::Put { prev: None }, OpResponse::Range(read), OpResponse::Delete { deleted: 2, prev }, OpResponse::Txn(inner)] =
-        &response.responses[..]
+    let [
+        OpResponse::Put { prev: None },
+        OpResponse::Range(read),
+        OpResponse::Delete { deleted: 2, prev },
+        OpResponse::Txn(inner),
+    ] = &response.responses[..]
     else {
         panic!("{response:?}")
     };
@@ -94,7 +100,8 @@ fn all_writes_of_a_transaction_get_one_revision() {
 fn nested_comparisons_are_decided_before_anything_is_written() {
     let mut state = sample();
     let unseen = compare("c", "", CompareResult::Equal, CompareTarget::Version(0));
-    let nested = Op::Txn(TxnRequest { compare: vec![unseen], success: vec![put("d", "1")], failure: vec![put("e", "1")] });
+    let nested =
+        Op::Txn(TxnRequest { compare: vec![unseen], success: vec![put("d", "1")], failure: vec![put("e", "1")] });
     let response = run(&mut state, vec![], vec![put("c", "1"), nested], vec![]).unwrap();
     assert!(matches!(&response.responses[1], OpResponse::Txn(inner) if inner.succeeded));
     assert!(state.mvcc.get(&"d".into()).is_some() && state.mvcc.get(&"e".into()).is_none());

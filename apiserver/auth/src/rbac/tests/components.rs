@@ -137,16 +137,7 @@ fn components_may_do_their_work() {
                 "create core/events ns",
             ],
         ),
-        (
-            UserInfo::node("n"),
-            &[
-                "watch core/services",
-                "watch core/nodes",
-                "watch discovery.k8s.io/endpointslices",
-                "get core/services kube-system/kube-dns",
-                "create discovery.k8s.io/endpointslices kube-system",
-            ],
-        ),
+        (UserInfo::node("n"), &["watch core/services", "watch core/nodes", "watch discovery.k8s.io/endpointslices"]),
     ];
     for (user, requests) in table {
         for request in *requests {

@@ -1,13 +1,16 @@
-//! Impersonation: acting as another user by request headers, as far as the verb `impersonate` is granted.
+//! Impersonation: acting as another user by request headers, as far as it is granted.
+
+mod modes;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use api::Status;
 
-use crate::authorize::{Attributes, Authorizer, check};
+use crate::authorize::{Attributes, Authorizer};
 use crate::objects::Objects;
-use crate::user::{GROUP_AUTHENTICATED, GROUP_UNAUTHENTICATED, SERVICE_ACCOUNT_PREFIX, USER_ANONYMOUS, UserInfo};
+use crate::user::UserInfo;
+use modes::Mode;
 
 pub const USER_HEADER: &str = "impersonate-user";
 pub const GROUP_HEADER: &str = "impersonate-group";
@@ -87,62 +90,22 @@ fn percent_decoded(key: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
-/// The user to act as, when `user` may impersonate each part of it.
+/// The user to act as for a request, when its user may impersonate each part of it.
+///
+/// The constrained modes (KEP-5284), which grant impersonation for some requests only, are tried before the old
+/// unconditional one; the first refusal is the one to tell. `request` is what is asked for, by the user who asks.
 pub fn impersonate(
-    user: &UserInfo,
+    request: &Attributes<'_>,
     wanted: &Wanted,
     authorizer: &dyn Authorizer,
     objects: &dyn Objects,
 ) -> Result<UserInfo, Status> {
-    let may = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-        let attributes = Attributes {
-            version: if group.is_empty() { "" } else { "v1" },
-            subresource,
-            namespace,
-            name,
-            ..Attributes::resource(user, "impersonate", group, resource)
-        };
-        check(authorizer, &attributes, objects).map(drop)
-    };
-    let mut groups = wanted.groups.clone();
-    match account(&wanted.user) {
-        Some((namespace, name)) => {
-            may("", "serviceaccounts", "", namespace, name)?;
-            if groups.is_empty() {
-                groups = UserInfo::service_account(namespace, name, "").groups;
-                groups.retain(|g| g != GROUP_AUTHENTICATED);
-            }
-        }
-        None => may("", "users", "", "", &wanted.user)?,
-    }
-    for group in &wanted.groups {
-        may("", "groups", "", "", group)?;
-    }
-    for (key, values) in &wanted.extra {
-        for value in values {
-            may("authentication.k8s.io", "userextras", key, "", value)?;
+    let mut first = None;
+    for mode in Mode::ALL.into_iter().filter(|mode| mode.applies(wanted, request.user)) {
+        match mode.check(request, wanted, authorizer, objects) {
+            Ok(user) => return Ok(user),
+            Err(status) => drop(first.get_or_insert(status)),
         }
     }
-    if !wanted.uid.is_empty() {
-        may("authentication.k8s.io", "uids", "", "", &wanted.uid)?;
-    }
-    add_standing_group(&wanted.user, &mut groups);
-    Ok(UserInfo { name: wanted.user.clone(), uid: wanted.uid.clone(), groups, extra: wanted.extra.clone() })
-}
-
-fn account(user: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT_PREFIX)?.split_once(':')?;
-    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
-}
-
-/// The group that says whether the user is known, unless the request says so itself.
-fn add_standing_group(user: &str, groups: &mut Vec<String>) {
-    let has = |group: &str| groups.iter().any(|g| g == group);
-    if user == USER_ANONYMOUS {
-        if !has(GROUP_UNAUTHENTICATED) {
-            groups.push(GROUP_UNAUTHENTICATED.to_owned());
-        }
-    } else if !has(GROUP_AUTHENTICATED) && !has(GROUP_UNAUTHENTICATED) {
-        groups.push(GROUP_AUTHENTICATED.to_owned());
-    }
+    Err(first.unwrap_or_else(Status::unauthorized))
 }

@@ -1,0 +1,107 @@
+//! Over TLS, with the real kubectl where there is one, and with clients that misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use apiserver::{Config, Server};
+use apiserver_auth::pki::Pki;
+use support::memory::Memory;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+struct Listening {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+async fn listening() -> Listening {
+    let dir = tempfile::tempdir().unwrap();
+    let now = jiff::Timestamp::now();
+    let pki = Pki::ensure(&dir.path().join("pki"), &[], now).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kubeconfig = pki.kubeconfig(&format!("https://{address}"), &Pki::admin(), now).unwrap();
+    std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
+    let server = Server::start(Config::new(pki, address), Memory::new()).await.unwrap();
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    let serving = tokio::spawn(async move { server.serve(listener, stopping).await.unwrap() });
+    Listening { dir, address, stop, serving }
+}
+
+impl Listening {
+    /// Runs kubectl; its output, or `None` where there is no kubectl.
+    async fn kubectl(&self, args: &'static [&'static str]) -> Option<(bool, String)> {
+        let (kubeconfig, cache) = (self.dir.path().join("kubeconfig"), self.dir.path().join("cache"));
+        let run = move || {
+            Command::new("kubectl")
+                .arg("--kubeconfig")
+                .arg(kubeconfig)
+                .arg("--cache-dir")
+                .arg(cache)
+                .arg("--request-timeout=50s")
+                .args(args)
+                .output()
+        };
+        match tokio::task::spawn_blocking(run).await.unwrap() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            output => {
+                let output = output.unwrap();
+                let text = [output.stdout, output.stderr].concat();
+                Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_works() {
+    let c = listening().await;
+    let lines: &[(&'static [&'static str], &str)] = &[
+        (&["create", "namespace", "team"], "namespace/team created"),
+        (&["create", "configmap", "a", "--from-literal=k=v"], "configmap/a created"),
+        (&["get", "configmap", "a", "-o", "jsonpath={.data.k}"], "v"),
+        (&["create", "deployment", "web", "--image=nginx", "--replicas=2"], "deployment.apps/web created"),
+        (&["scale", "deployment", "web", "--replicas=5"], "deployment.apps/web scaled"),
+        (&["get", "deployment", "web"], "0/5"),
+        (&["label", "deployment", "web", "tier=front"], "deployment.apps/web labeled"),
+        (&["set", "image", "deployment/web", "nginx=nginx:1"], "deployment.apps/web image updated"),
+        (&["get", "all", "-A"], "service/kubernetes"),
+        (&["explain", "pod.spec.nodeName"], "FIELD: nodeName <string>"),
+        (&["auth", "can-i", "create", "pods"], "yes"),
+        (&["api-resources"], "deployments"),
+        (&["delete", "configmap", "a"], "configmap \"a\" deleted"),
+    ];
+    for (args, expected) in lines {
+        let Some((good, text)) = c.kubectl(args).await else { return };
+        assert!(good && text.contains(expected), "kubectl {args:?}: {text}");
+    }
+    let (good, text) = c.kubectl(&["get", "configmap", "a"]).await.unwrap();
+    assert!(!good && text.contains("configmaps \"a\" not found"), "{text}");
+    c.stop.cancel();
+    c.serving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_say_nothing_or_rubbish_stop_nobody() {
+    let c = listening().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(c.address).await.unwrap());
+    }
+    let mut rubbish = TcpStream::connect(c.address).await.unwrap();
+    rubbish.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let read = rubbish.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(30), read).await.unwrap().unwrap_or_default();
+    let Some((good, text)) = c.kubectl(&["get", "--raw", "/readyz"]).await else { return };
+    assert!(good && text.contains("ok"), "{text}");
+    drop(silent);
+}
