@@ -111,7 +111,7 @@ fn value(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Erro
         // Go keeps the low half, too.
         Kind::Int32 => Value::from(wire.varint()? as i32),
         Kind::Int64 => Value::from(wire.varint()? as i64),
-        Kind::Double => return Ok(Number::from_f64(wire.double()?).map(Value::Number)),
+        Kind::Double => return Ok(number(wire.double()?)),
         Kind::Quantity => match first(wire.bytes()?)? {
             Some(quantity) => Value::from(quantity.text()?),
             None => Value::from("0"),
@@ -128,6 +128,15 @@ fn value(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Erro
             Value::Object(object)
         }
     }))
+}
+
+/// A number as Go's JSON has it: whole ones without a fraction.
+fn number(value: f64) -> Option<Value> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() < EXACT {
+        return Some(Value::from(value as i64));
+    }
+    Number::from_f64(value).map(Value::Number)
 }
 
 /// The last value of field 1.

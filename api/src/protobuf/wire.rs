@@ -7,7 +7,8 @@ use super::Error;
 pub(super) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
-    Fixed32(u32),
+    /// Which the API never uses.
+    Fixed32,
     Bytes(&'a [u8]),
 }
 
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
                 let length = usize::try_from(self.varint()?).map_err(|_| short())?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.array()?)),
+            5 => self.take(4).map(|_| Wire::Fixed32)?,
             // Groups, which the API never had.
             other => return Err(Error(format!("proto: illegal wireType {other}"))),
         };
@@ -77,7 +78,7 @@ impl<'a> Wire<'a> {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
             Self::Bytes(_) => 2,
-            Self::Fixed32(_) => 5,
+            Self::Fixed32 => 5,
         };
         Error(format!("proto: wrong wireType = {number}"))
     }
