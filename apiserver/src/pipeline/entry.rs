@@ -161,7 +161,6 @@ async fn resource(
     verb: &'static str,
     seen: &mut Seen,
 ) -> Result<Response, Status> {
-    seen.labels.set(&target, verb);
     let malformed = || Status::bad_request("the path has a malformed escape");
     let name = route::unescape(target.name).ok_or_else(malformed)?;
     let namespace = route::unescape(target.namespace).ok_or_else(malformed)?;
@@ -171,6 +170,7 @@ async fn resource(
         return Err(Status::no_such_path());
     };
     drop(rows);
+    seen.labels.set(&row, verb, target.subresource);
     check_scope(&row, &target)?;
     check_verb(&row, &target, verb)?;
     params.watch |= target.watch_prefix;
