@@ -57,6 +57,15 @@ pub fn encode_message(message: &'static Message, object: &Object) -> Vec<u8> {
     out
 }
 
+/// The message of a `PartialObjectMetadata` with this metadata.
+pub fn encode_metadata(metadata: &Object) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    if let Some(message) = message("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta") {
+        wire::put_nested(&mut out, 1, |out| encode::object(out, message, metadata));
+    }
+    out
+}
+
 /// An object in its envelope.
 pub fn encode(message: &'static Message, object: &Object) -> Vec<u8> {
     let text = |key: &str| object.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
