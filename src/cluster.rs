@@ -38,13 +38,15 @@ impl ApiServer {
     pub async fn start(layout: &Layout, machine: &Machine, parts: &mut Parts, progress: &Progress) -> Result<Self> {
         let now = jiff::Timestamp::now();
         let names = [machine.name.clone(), machine.ip.to_string()];
-        let pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
+        let mut pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
         let ca_pem = pki.ca.pem();
         let kubelet = Profile::server(&format!("system:node:{}", machine.name), &names);
         ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now).context("make the kubelet's certificate")?;
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
+        // Joining nodes see the CA in the server's chain and know it by the pin in their token.
+        pki.serving.certificate.push_str(&ca_pem);
         let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
             .with_context(|| format!("open the store in {}", layout.store().display()))?;
         let kv: Arc<dyn Kv> = store.clone();

@@ -173,6 +173,7 @@ impl Write<'_> {
             outcome => outcome,
         };
         let (mut new, managed) = outcome.map_err(conflict::refused)?;
+        merge::tidy(self.schema, &mut new);
         if self.manager == "kubectl" {
             renew_last_applied(&mut new, config);
         }

@@ -59,7 +59,7 @@ pub struct Layout {
 }
 
 /// The layout of stored bytes, or `None` when something else than [`encode`] wrote them.
-fn layout(stored: &[u8]) -> Option<Layout> {
+pub fn layout(stored: &[u8]) -> Option<Layout> {
     if !stored.starts_with(b"{\"apiVersion\":\"") {
         return None;
     }

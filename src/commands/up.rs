@@ -9,6 +9,7 @@ use crate::cli::UpArgs;
 use crate::cluster::{self, ApiServer};
 use crate::daemon;
 use crate::layout::Layout;
+use crate::netns;
 use crate::node;
 use crate::parts::{Parts, in_process_clients};
 use crate::progress::Progress;
@@ -43,6 +44,7 @@ pub fn run(args: UpArgs, role: Role) -> Result<()> {
     }
     let lock = layout.lock()?;
     lock.write_pid()?;
+    netns::remember(&layout)?;
     start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(serve(&args, role, &layout, &progress))

@@ -58,7 +58,7 @@ impl Prepared {
     fn entry(&self, row: &Row, revision: i64) -> Result<Arc<Cached>, Status> {
         let facts = Facts::none();
         if revision == 0 {
-            let layout = Layout { metadata: 0 };
+            let layout = storage::layout(&self.plain).unwrap_or(Layout { metadata: 0 });
             return Ok(Arc::new(Cached::new(
                 &self.short,
                 row.resource.namespaced,

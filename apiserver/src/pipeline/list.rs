@@ -45,6 +45,9 @@ impl Page {
     }
 }
 
+/// Larger lists are not kept joined, in bytes.
+const SHARED_BYTES: usize = 16 << 20;
+
 /// Lists of more items than this are joined once for all who ask for the same.
 const SHARED_FROM: usize = 64;
 
@@ -236,7 +239,9 @@ pub fn whole(call: &Call<'_>, page: &Page) -> Response {
     let row = call.row;
     let head = head(&row.resource.list_kind, &row.resource.api_version(), page);
     let (open, close) = (Bytes::from_static(b"\"items\":["), Bytes::from_static(b"]}\n"));
-    if page.is_whole && row.is_storage() && page.items.len() > SHARED_FROM {
+    let size: usize = page.items.iter().map(|i| i.wire.len()).sum();
+    let shared = page.items.len() > SHARED_FROM && size < SHARED_BYTES;
+    if page.is_whole && row.is_storage() && shared {
         let join = || Bytes::from(joined(&page.items));
         if let Some(items) = row.cache.joined(call.namespace, page.changed, join) {
             return response::json_pieces(call.accept, call.gzip, vec![head, open, items, close]);

@@ -210,7 +210,7 @@ fn service_proxy(call: &Call<'_>, service: &Object, query: &str, rest: &str) -> 
     let wanted = match (port, &ports[..]) {
         ("", [one]) => Some(one),
         ("", many) => many.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()),
-        (text, many) => many.iter().find(|p| p["name"] == text || p["port"].to_string() == text),
+        (text, many) => many.iter().find(|p| p["name"] == text || p["port"].as_u64() == text.parse().ok()),
     };
     let none = || unavailable(format!("no service port {port:?} found for service {name:?}"));
     let wanted = wanted.ok_or_else(none)?;

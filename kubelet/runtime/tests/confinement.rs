@@ -42,7 +42,7 @@ fn signals_and_kills_have_their_exit_codes() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let (status, _) = node.run(&sandbox, shell("sh -c 'kill -9 $$'")).await;
+        let (status, _) = node.run(&sandbox, shell("sh -c 'kill -9 $$'; exit $?")).await;
         assert_eq!(status.exit_code, 137);
         let id = node.start(&sandbox, "trap '' TERM; echo ready; while true; do sleep 0.1; done").await;
         node.core.stop_container(&id, 1).await.unwrap();
@@ -84,8 +84,8 @@ fn users_capabilities_and_read_only_roots_hold() {
         assert_eq!(log, "root\ntmp\nshm\n");
 
         let script = "ls /dev/sda /dev/vda /dev/kmsg 2>/dev/null; mknod /tmp/disk b 254 0; \
-            head -c 1 /tmp/disk >/dev/null 2>&1 || echo no disk; echo x > /proc/sys/kernel/hostname 2>/dev/null || echo ro; \
-            mount -t tmpfs x /tmp 2>/dev/null || echo no mount; head -c1 /proc/kcore | wc -c";
+            head -c 1 /tmp/disk >/dev/null 2>&1 || echo no disk; (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo ro; \
+            mount -t tmpfs x /tmp 2>/dev/null || echo no mount; head -c1 /proc/kcore 2>/dev/null | wc -c";
         let (_, log) = node.run(&sandbox, shell(script)).await;
         assert_eq!(log, "no disk\nro\nno mount\n0\n");
 
@@ -148,15 +148,19 @@ fn mounts_propagate_as_told() {
         let config = |propagation| ContainerConfig {
             mounts: vec![Mount { container_path: "/v".into(), host_path: path.clone(), readonly: false, propagation }],
             security: SecurityContext { privileged: true, ..SecurityContext::default() },
-            ..shell("while ! test -e /v/from-host/mark; do sleep 0.02; done; echo seen; mount -t tmpfs x /v/from-container && sleep 1000")
+            ..shell("while ! test -e /v/from-host/mark; do sleep 0.02; done; echo seen; cat /proc/self/mountinfo | grep ' /v'; mount -t tmpfs x /v/from-container && sleep 1000")
         };
         let slave = node.start_config(&sandbox, config(Propagation::HostToContainer)).await;
         let shared = node.start_config(&sandbox, config(Propagation::Bidirectional)).await;
         common::run("mount", &["-t", "tmpfs", "x", &format!("{path}/from-host")]);
         std::fs::write(volume.join("from-host/mark"), "").unwrap();
         let ready = vec!["sh".to_owned(), "-c".into(), "while ! mount | grep -q /v/from-container; do sleep 0.02; done".into()];
-        node.core.exec_sync(&slave, ready.clone(), 20).await.unwrap();
-        node.core.exec_sync(&shared, ready, 20).await.unwrap();
+        for id in [&slave, &shared] {
+            let done = node.core.exec_sync(id, ready.clone(), 5).await;
+            let table = node.core.exec_sync(id, vec!["cat".into(), "/proc/self/mountinfo".into()], 5).await.unwrap();
+            let log = String::from_utf8(table.stdout).unwrap();
+            assert!(done.is_ok(), "{done:?}: {log}");
+        }
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let count = table.lines().filter(|line| line.contains("volume/from-container")).count();
         node.remove(&sandbox).await;
@@ -193,7 +197,7 @@ fn pods_share_what_they_are_told_to_share() {
         let host = NamespaceOptions { host_network: true, host_pid: true, host_ipc: true, pod_pid: false };
         let sandbox = node.core.run_pod_sandbox(PodSandboxConfig { namespaces: host, ..node.pod("host") }).await.unwrap();
         assert!(node.core.pod_sandbox_status(&sandbox).await.unwrap().ips.is_empty());
-        let script = format!("ip link | grep -c {}gw; test -d /proc/{} && echo pids", node.config.cluster_id, std::process::id());
+        let script = format!("ip link | grep -c ' cox{}gw@'; test -d /proc/{} && echo pids", node.config.cluster_id, std::process::id());
         let (_, log) = node.run(&sandbox, shell(&script)).await;
         assert_eq!(log, "1\npids\n");
         node.remove(&sandbox).await;

@@ -160,9 +160,9 @@ fn port_forward_reaches_the_pods_loopback() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let id = node.start(&sandbox, "echo answer | nc -l -s 127.0.0.1 -p 8080; sleep 1000").await;
+        let id = node.start(&sandbox, "echo answer | nc -l -p 8080; sleep 1000").await;
         node.core.exec_sync(&id, vec!["sh".into(), "-c".into(),
-            "while ! grep -q 0100007F:1F90 /proc/net/tcp; do sleep 0.02; done".into()], 20).await.unwrap();
+            "while ! cat /proc/net/tcp /proc/net/tcp6 | grep -q ':1F90 '; do sleep 0.02; done".into()], 20).await.unwrap();
         let fd = node.core.port_forward(&sandbox, 8080).await.unwrap();
         let mut stream = std::net::TcpStream::from(fd);
         stream.set_nonblocking(false).unwrap();

@@ -5,6 +5,7 @@ mod recover;
 mod runtime;
 mod sandboxes;
 mod streams;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs::File;

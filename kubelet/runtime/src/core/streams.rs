@@ -111,20 +111,27 @@ impl Core {
         let failed = |error: std::io::Error| Error::Failed { operation: OPERATION, message: error.to_string() };
         let (_, mut answers) = shim.send(request, &passed).await.map_err(failed)?;
         let target = stdin.and_then(|(_, fds)| fds.into_iter().next());
+        // A pipe ends when the last one who could write lets go; a terminal is needed for its size, too.
+        let (pipe, terminal) = if tty { (None, target) } else { (target, None) };
         let Streams { stdin, stdout, stderr, resize, .. } = streams;
         drop((stdout, stderr));
         let input = async {
-            if let (Some(from), Some(to)) = (stdin, target.as_ref()) {
-                pump(from, to).await?;
-                if container.record.config.stdin_once && !tty {
-                    let close = Request::Stdin { container: id.to_owned(), close: true };
-                    // The container may have ended meanwhile.
-                    drop(shim.call(OPERATION, close, &[]).await);
+            match (stdin, pipe, terminal.as_ref()) {
+                (Some(from), Some(to), _) => {
+                    pump(from, &to).await?;
+                    drop(to);
+                    if container.record.config.stdin_once {
+                        let close = Request::Stdin { container: id.to_owned(), close: true };
+                        // The container may have ended meanwhile.
+                        drop(shim.call(OPERATION, close, &[]).await);
+                    }
                 }
+                (Some(from), None, Some(to)) => pump(from, to).await?,
+                _ => {}
             }
             std::future::pending::<std::io::Result<()>>().await
         };
-        let resizing = follow_size(resize, if tty { target.as_ref() } else { None });
+        let resizing = follow_size(resize, terminal.as_ref());
         tokio::select! {
             answer = answers.recv() => match answer {
                 Some((Reply::Failed { message }, _)) => Err(Error::Failed { operation: OPERATION, message }),

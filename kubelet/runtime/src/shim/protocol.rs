@@ -46,6 +46,9 @@ pub struct StartSpec {
     pub oom_score_adj: i64,
     /// The container's cgroup directories, each hierarchy's; the first is where an out-of-memory kill shows.
     pub cgroups: Vec<PathBuf>,
+    /// Where mount trees are attached that come as descriptors beside the message: volumes that are the node's own, so
+    /// that mounts in the container get out.
+    pub trees: Vec<PathBuf>,
     /// It has a PID namespace of its own, so its first process takes all others with it.
     pub own_pid_namespace: bool,
 }
