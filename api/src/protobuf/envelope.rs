@@ -97,12 +97,7 @@ pub fn seal(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
 
 /// What stands before the items of a list: the envelope's head and the list's metadata. [`item_head`] stands before
 /// each item, [`TAIL`] behind the last one. `item_lens` are the lengths of the items' messages.
-pub fn list_head(
-    api_version: &str,
-    kind: &str,
-    metadata: &Object,
-    item_lens: impl Iterator<Item = usize>,
-) -> Vec<u8> {
+pub fn list_head(api_version: &str, kind: &str, metadata: &Object, item_lens: impl Iterator<Item = usize>) -> Vec<u8> {
     let mut meta = Vec::new();
     put_nested(&mut meta, 1, |out| {
         if let Some(message) = message(&format!("{META}.ListMeta")) {

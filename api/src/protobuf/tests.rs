@@ -14,7 +14,11 @@ static GOLDEN: &str = include_str!("golden.txt");
 
 fn golden() -> impl Iterator<Item = (&'static str, Object, Vec<u8>)> {
     let lines: Vec<_> = GOLDEN.lines().collect();
-    lines.chunks_exact(3).map(|c| (c[0], serde_json::from_str(c[1]).unwrap(), unhex(c[2]))).collect::<Vec<_>>().into_iter()
+    lines
+        .chunks_exact(3)
+        .map(|c| (c[0], serde_json::from_str(c[1]).unwrap(), unhex(c[2])))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -120,7 +124,9 @@ fn full(schema: &Schema, depth: usize, seed: &mut Seed) -> Value {
             None => json!([]),
         },
         (Type::Object, _) => match &schema.additional {
-            Some(values) if schema.properties.is_empty() => json!({"a": full(values, depth, seed), "b/c": full(values, depth, seed)}),
+            Some(values) if schema.properties.is_empty() => {
+                json!({"a": full(values, depth, seed), "b/c": full(values, depth, seed)})
+            }
             _ => full_object(schema, depth + 1, seed),
         },
         (Type::Any, _) => match last {
@@ -211,7 +217,16 @@ fn damaged_bodies_are_refused_and_never_panic() {
     assert_eq!(refused(&envelope::seal("v1", "ConfigMap", &[0x0a, 0xff])).code, 400);
     let mut deep = Vec::new();
     for _ in 0..2000 {
-        deep = [vec![0x0a], { let mut l = Vec::new(); wire::put_varint(&mut l, deep.len() as u64); l }, deep].concat();
+        deep = [
+            vec![0x0a],
+            {
+                let mut l = Vec::new();
+                wire::put_varint(&mut l, deep.len() as u64);
+                l
+            },
+            deep,
+        ]
+        .concat();
     }
     let props = message("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps").unwrap();
     assert!(decode_message(props, &deep).is_ok() || decode_message(props, &deep).is_err());

@@ -8,6 +8,7 @@
 //! are written only when they are set; `e` lists that are messages of their own (`ExtraValue`). `^message` stands for
 //! an embedded message, whose fields are the outer object's in JSON.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -15,9 +16,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-
-/// Messages of no definition that are named nowhere but in bodies.
-const BESIDE: [&str; 2] = ["io.k8s.apimachinery.pkg.apis.meta.v1.List", "io.k8s.apimachinery.pkg.apis.meta.v1.ListOptions"];
 
 /// A field as the message's description has it.
 struct Field {
@@ -184,21 +182,22 @@ fn line(name: &str, messages: &Messages, tags: &Tags, wanted: &mut BTreeSet<Stri
 /// Definitions that are no messages of fields: their form is the codec's own.
 fn is_special(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
-    matches!(last, "Time" | "MicroTime" | "Quantity" | "IntOrString" | "RawExtension" | "FieldsV1" | "Duration" | "JSON")
-        || last.starts_with("JSONSchemaPropsOr")
+    matches!(
+        last,
+        "Time" | "MicroTime" | "Quantity" | "IntOrString" | "RawExtension" | "FieldsV1" | "Duration" | "JSON"
+    ) || last.starts_with("JSONSchemaPropsOr")
 }
 
 /// The lines of all definitions that are messages, and of what these embed.
 pub fn text(from: &Path, definitions: &BTreeMap<String, Value>) -> anyhow::Result<String> {
     let (messages, tags) = read(from)?;
-    let known = definitions.keys().map(String::as_str).chain(BESIDE);
-    let known = known.filter(|name| messages.contains_key(*name) && !is_special(name));
-    let mut wanted: BTreeSet<String> = known.map(str::to_owned).collect();
+    let known = definitions.keys().filter(|name| messages.contains_key(*name) && !is_special(name));
+    let mut wanted: BTreeSet<String> = known.cloned().collect();
     let mut lines = BTreeMap::new();
     while let Some(name) = wanted.pop_first() {
-        if !lines.contains_key(&name) {
-            let line = line(&name, &messages, &tags, &mut wanted)?;
-            lines.insert(name, line);
+        if let Entry::Vacant(slot) = lines.entry(name) {
+            let line = line(slot.key(), &messages, &tags, &mut wanted)?;
+            slot.insert(line);
         }
     }
     Ok(lines.into_values().map(|line| line + "\n").collect())
