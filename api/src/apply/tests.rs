@@ -207,3 +207,13 @@ fn configurations_of_another_form_are_refused() {
         assert_eq!((status.code, status.message.as_str()), (code, message));
     }
 }
+
+#[test]
+fn managers_are_named_by_the_request_or_the_client() {
+    let cases =
+        [("m", "kubectl/v1", "m"), ("", "kubectl/v1.36 (linux/amd64)", "kubectl"), ("", "a\u{7}b", "ab"), ("", "", "")];
+    for (manager, agent, name) in cases {
+        assert_eq!(manager_name(manager, agent), name);
+    }
+    assert_eq!(manager_name("", &"ä".repeat(100)).len(), 128);
+}

@@ -84,13 +84,25 @@ fn whiteouts_hide_and_links_hold_in_a_container() {
         let node = Node::new().await;
         let dir = |path| File { path, kind: EntryType::Directory, content: b"", mode: 0o755 };
         let lower = layer(&[
-            dir("d"), file("d/gone", b"1", 0o644), file("d/kept", b"2", 0o644), dir("o"), file("o/old", b"3", 0o644),
-            dir("r"), file("r/old", b"4", 0o644), file("one", b"same\n", 0o644),
+            dir("d"),
+            file("d/gone", b"1", 0o644),
+            file("d/kept", b"2", 0o644),
+            dir("o"),
+            file("o/old", b"3", 0o644),
+            dir("r"),
+            file("r/old", b"4", 0o644),
+            file("one", b"same\n", 0o644),
             File { path: "two", kind: EntryType::Link, content: b"one", mode: 0o644 },
         ]);
         let upper = layer(&[
-            file("d/.wh.gone", b"", 0o644), dir("o"), file("o/.wh..wh..opq", b"", 0o644), file("o/new", b"5", 0o644),
-            file(".wh.r", b"", 0o644), dir("r"), file("r/new", b"6", 0o644), link("abs", "/d/kept"),
+            file("d/.wh.gone", b"", 0o644),
+            dir("o"),
+            file("o/.wh..wh..opq", b"", 0o644),
+            file("o/new", b"5", 0o644),
+            file(".wh.r", b"", 0o644),
+            dir("r"),
+            file("r/new", b"6", 0o644),
+            link("abs", "/d/kept"),
         ]);
         // Many layers, more than the classic mount call's one page of options would hold.
         let mut layers = vec![busybox_layer(), lower, upper];
@@ -126,7 +138,9 @@ impl Registry {
     fn serve(layers: &[Vec<u8>], token: Option<&'static str>, tamper: bool) -> String {
         use std::io::Read;
         let diff_ids: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
-        let config = json!({ "os": "linux", "architecture": "amd64", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+        let config = json!({
+            "os": "linux", "architecture": "amd64", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
         let mut blobs = BTreeMap::new();
         let mut put = |bytes: Vec<u8>, media_type: &str| {
             let descriptor = json!({ "mediaType": media_type, "digest": digest_of(&bytes), "size": bytes.len() });
@@ -138,7 +152,9 @@ impl Registry {
             .iter()
             .map(|layer| {
                 let mut bytes = Vec::new();
-                flate2::read::GzEncoder::new(layer.as_slice(), flate2::Compression::fast()).read_to_end(&mut bytes).unwrap();
+                flate2::read::GzEncoder::new(layer.as_slice(), flate2::Compression::fast())
+                    .read_to_end(&mut bytes)
+                    .unwrap();
                 put(bytes, "application/vnd.oci.image.layer.v1.tar+gzip")
             })
             .collect();
@@ -199,12 +215,19 @@ impl Registry {
             } else if path == "/v2/" {
                 ("200 OK", String::new(), b"{}".to_vec())
             } else {
-                let body = json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": "" }] });
+                let body =
+                    json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": "" }] });
                 ("404 Not Found", String::new(), body.to_string().into_bytes())
             };
-            let kind = String::from_utf8_lossy(&body).split("\"mediaType\":\"").nth(1)
-                .and_then(|rest| rest.split('"').next()).filter(|_| path.contains("manifests")).unwrap_or("application/json").to_owned();
-            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: {kind}\r\n{extra}\r\n", body.len());
+            let kind = String::from_utf8_lossy(&body)
+                .split("\"mediaType\":\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+                .filter(|_| path.contains("manifests"))
+                .unwrap_or("application/json")
+                .to_owned();
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: {kind}\r\n{extra}\r\n", body.len());
             if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err() {
                 return;
             }
@@ -227,7 +250,10 @@ fn images_are_pulled_with_credentials_and_from_mirrors() {
         let store = Arc::new(Store::open(directory.path(), mirrors).unwrap());
         let name = format!("{registry}/library/app:1");
         let error = store.pull(&name, None).await.unwrap_err().to_string();
-        assert!(error.starts_with(&format!("failed to pull and unpack image \"{name}\": failed to resolve reference")), "{error}");
+        assert!(
+            error.starts_with(&format!("failed to pull and unpack image \"{name}\": failed to resolve reference")),
+            "{error}"
+        );
         assert!(error.contains("authorization failed"), "{error}");
         let auth = Auth { username: "user".into(), password: "secret".into(), registry_token: String::new() };
         let id = store.pull(&name, Some(auth)).await.unwrap();

@@ -15,7 +15,11 @@ use crate::spec;
 use crate::state::{self, ContainerRecord, SandboxState};
 
 impl Core {
-    pub(super) async fn make_container(self: &Arc<Self>, sandbox: &str, config: ContainerConfig) -> cri::Result<String> {
+    pub(super) async fn make_container(
+        self: &Arc<Self>,
+        sandbox: &str,
+        config: ContainerConfig,
+    ) -> cri::Result<String> {
         let sandbox = self.sandbox(sandbox)?;
         sandbox.connection("create container")?;
         let state = sandbox.state.lock().clone();
@@ -36,7 +40,12 @@ impl Core {
         Ok(id)
     }
 
-    fn prepare_container(&self, id: &str, sandbox: &SandboxState, config: ContainerConfig) -> io::Result<ContainerRecord> {
+    fn prepare_container(
+        &self,
+        id: &str,
+        sandbox: &SandboxState,
+        config: ContainerConfig,
+    ) -> io::Result<ContainerRecord> {
         let not_found = || io::Error::new(io::ErrorKind::NotFound, format!("image {:?} not found", config.image));
         let (image_id, image) = self.images.find(&config.image)?.ok_or_else(not_found)?;
         let image_config = self.images.config(&image_id)?;
@@ -152,8 +161,10 @@ impl Core {
             Ok(_) => "an unexpected answer from the shim".into(),
             Err(error) => error.to_string(),
         };
-        let message = format!("failed to create containerd task: failed to create shim task: OCI runtime create failed: \
-            unable to start container process: {message}");
+        let message = format!(
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: \
+            unable to start container process: {message}"
+        );
         self.not_started(&container, &message);
         Err(Error::Failed { operation: OPERATION, message })
     }
@@ -175,8 +186,7 @@ impl Core {
 
     /// As containerd has it: exit code 128 and no start time.
     fn not_started(&self, container: &Arc<Container>, message: &str) {
-        let exit =
-            Exit { code: 128, finished_at: unix_nanos(), start_error: message.to_owned(), ..Exit::default() };
+        let exit = Exit { code: 128, finished_at: unix_nanos(), start_error: message.to_owned(), ..Exit::default() };
         // Without the file a later core finds the container as never started.
         drop(state::save_exit(&self.config.container_directory(&container.record.id), &exit));
         if container.end(exit) {

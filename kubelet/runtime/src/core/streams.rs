@@ -78,8 +78,11 @@ impl Core {
         let (_, shim) = self.running(id, OPERATION)?;
         let failed = |error: std::io::Error| Error::Failed { operation: OPERATION, message: error.to_string() };
         let ours = [&streams.stdin, &streams.stdout, &streams.stderr];
-        let passed: Vec<RawFd> =
-            if streams.tty { Vec::new() } else { ours.iter().filter_map(|fd| Some(fd.as_ref()?.as_raw_fd())).collect() };
+        let passed: Vec<RawFd> = if streams.tty {
+            Vec::new()
+        } else {
+            ours.iter().filter_map(|fd| Some(fd.as_ref()?.as_raw_fd())).collect()
+        };
         let present = ours.map(|fd| fd.is_some() && !streams.tty);
         let spec = ExecSpec { container: id.to_owned(), args, tty: streams.tty, streams: present };
         let (number, mut answers) = shim.send(Request::Exec(spec), &passed).await.map_err(failed)?;
@@ -102,7 +105,9 @@ impl Core {
         let (container, shim) = self.running(id, OPERATION)?;
         let tty = container.record.config.tty;
         let stdin = match &streams.stdin {
-            Some(_) => Some(shim.call(OPERATION, Request::Stdin { container: id.to_owned(), close: false }, &[]).await?),
+            Some(_) => {
+                Some(shim.call(OPERATION, Request::Stdin { container: id.to_owned(), close: false }, &[]).await?)
+            }
             None => None,
         };
         let ours = [&None, &streams.stdout, &streams.stderr];

@@ -127,7 +127,8 @@ struct Program {
 
 impl Executor for Program {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let args = spec.process().as_ref().and_then(|process| process.args().as_ref()).ok_or(ExecutorError::InvalidArg)?;
+        let args =
+            spec.process().as_ref().and_then(|process| process.args().as_ref()).ok_or(ExecutorError::InvalidArg)?;
         let text = program::run(args);
         self.status.error(&text);
         Err(ExecutorError::Execution(text.into()))

@@ -273,7 +273,8 @@ impl Shim {
     /// Drops everything of a container but its files.
     fn forget(&mut self, id: &str) {
         let Some(container) = self.containers.remove(id) else { return };
-        for token in container.outputs.iter().map(|output| output.token).chain(container.taps.iter().map(|tap| tap.token))
+        for token in
+            container.outputs.iter().map(|output| output.token).chain(container.taps.iter().map(|tap| tap.token))
         {
             self.sources.remove(&token);
         }
