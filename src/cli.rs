@@ -23,6 +23,8 @@ enum Command {
     Up(UpArgs),
     /// Start a control plane (and a node) that agents join
     Server(UpArgs),
+    /// Start a node that joins a server
+    Agent(AgentArgs),
     /// Show what runs, what it uses and what is wrong
     Status(DirArgs),
     /// Stop the process; containers go on running
@@ -81,6 +83,20 @@ pub struct UpArgs {
     /// Addresses for LoadBalancer Services, as a CIDR or FIRST-LAST [default: the nodes' own]
     #[arg(long, value_name = "RANGE")]
     pub load_balancer_range: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    #[command(flatten)]
+    pub dir: DirArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The server to join: https://IP:6443
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// A token from `cox token create` on the server
+    #[arg(long, value_name = "TOKEN")]
+    pub token: String,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -193,6 +209,7 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Up(args) => commands::up::run(args, commands::up::Role::Up),
         Command::Server(args) => commands::up::run(args, commands::up::Role::Server),
+        Command::Agent(args) => commands::agent::run(args),
         Command::Status(args) => commands::status::run(&args),
         Command::Down(args) => commands::down::run(&args),
         Command::Reset(args) => commands::reset::run(&args),

@@ -38,13 +38,15 @@ impl ApiServer {
     pub async fn start(layout: &Layout, machine: &Machine, parts: &mut Parts, progress: &Progress) -> Result<Self> {
         let now = jiff::Timestamp::now();
         let names = [machine.name.clone(), machine.ip.to_string()];
-        let pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
+        let mut pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
         let authority = authority(layout)?;
         let kubelet = Profile::server(&format!("system:node:{}", machine.name), &names);
         ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now).context("make the kubelet's certificate")?;
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
+        // Joining nodes see the CA in the server's chain and know it by the pin in their token.
+        pki.serving.certificate.push_str(&ca_pem);
         let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
             .with_context(|| format!("open the store in {}", layout.store().display()))?;
         let kv: Arc<dyn Kv> = store.clone();
@@ -79,12 +81,20 @@ pub fn authority(layout: &Layout) -> Result<Pair> {
 }
 
 /// Starts the controllers.
-pub fn start_controllers(clients: &Clients, authority: &Pair, machine: &Machine, parts: &mut Parts) {
+///
+/// `load_balancer_range` is as [`controller_manager::Config::load_balancer_range`] has it.
+pub fn start_controllers(
+    clients: &Clients,
+    authority: &Pair,
+    load_balancer_range: Option<&str>,
+    machine: &Machine,
+    parts: &mut Parts,
+) {
     let config = controller_manager::Config {
         host: machine.name.clone(),
         ca_pem: authority.certificate.clone(),
         ca_key_pem: authority.key.clone(),
-        load_balancer_range: None,
+        load_balancer_range: load_balancer_range.map(str::to_owned),
         cluster_cidr: POD_NETWORK.to_owned(),
         node_mask: NODE_MASK,
     };

@@ -47,6 +47,11 @@ pub fn kubelet_config(layout: &Layout, machine: &Machine) -> kubelet::Config {
     config
 }
 
+/// Opens the container runtime: what ran goes on, and is known again.
+pub async fn open_runtime(layout: &Layout, mirrors: &[(String, String)]) -> Result<Arc<Core>> {
+    Core::open(runtime_config(layout, mirrors)).await.context("open the container runtime")
+}
+
 /// Starts the node's parts. They go on being started until the process ends.
 pub async fn start(
     layout: &Layout,
@@ -55,10 +60,17 @@ pub async fn start(
     clients: &Clients,
     parts: &mut Parts,
 ) -> Result<()> {
-    let core = Core::open(runtime_config(layout, mirrors)).await.context("open the container runtime")?;
+    let core = open_runtime(layout, mirrors).await?;
     start_kubelet(layout, machine, clients, core, parts);
-    start_proxy(layout, machine, clients, parts);
+    start_proxy(layout, machine, clients, Dns::ServedAndAnnounced, parts);
     Ok(())
+}
+
+/// Whether this machine also keeps the Service and slices that lead to all nodes' DNS servers: servers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dns {
+    Served,
+    ServedAndAnnounced,
 }
 
 /// Starts the kubelet over a runtime.
@@ -69,11 +81,12 @@ pub fn start_kubelet(layout: &Layout, machine: &Machine, clients: &Clients, core
 }
 
 /// Starts the service proxy and cluster DNS.
-pub fn start_proxy(layout: &Layout, machine: &Machine, clients: &Clients, parts: &mut Parts) {
+pub fn start_proxy(layout: &Layout, machine: &Machine, clients: &Clients, dns: Dns, parts: &mut Parts) {
     let config = kube_proxy::Config::new(layout.cluster_id(), machine.name.clone(), machine.ip);
     let for_proxy = Arc::clone(clients);
     parts.keep("proxy", move |stop| kube_proxy::run(config.clone(), for_proxy("system:kube-proxy"), stop));
-    let config = kube_proxy::dns::Config::new(machine.name.clone());
+    let mut config = kube_proxy::dns::Config::new(machine.name.clone());
+    config.announce = dns == Dns::ServedAndAnnounced;
     let for_dns = Arc::clone(clients);
     parts.keep("dns", move |stop| kube_proxy::dns::run(config.clone(), for_dns(DNS_IDENTITY), stop));
 }

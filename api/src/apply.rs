@@ -26,6 +26,8 @@ use managed::{Entry, Managed, Manager};
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How large all annotations of an object may be together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// How long a manager's name is that comes from a user agent.
+const MAX_MANAGER_NAME: usize = 128;
 const MANAGED_FIELDS: &str = "managedFields";
 
 /// Who writes what, and how.
@@ -75,12 +77,27 @@ fn is_reset(entries: &Value) -> bool {
     }
 }
 
+/// The manager's name: as the request gives it, else the first part of the user agent as far as it is printable.
+pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
+    if !field_manager.is_empty() {
+        return field_manager.to_owned();
+    }
+    let mut name = String::new();
+    for c in user_agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
+        if name.len() + c.len_utf8() > MAX_MANAGER_NAME {
+            break;
+        }
+        name.push(c);
+    }
+    name
+}
+
 impl Write<'_> {
     /// Notes in the new object who owns its fields, as the request states it: decoded and defaulted, not yet prepared.
     /// `old` is the stored object, none on create.
     pub fn update(&self, old: Option<&Object>, new: &mut Object) {
         let sent = take_managed_fields(new);
-        let mut managed = self.known(old, sent.as_ref());
+        let mut managed = self.known(old, sent);
         if managed.0.is_empty() && old.is_some_and(|old| !object::uid(old).is_empty()) {
             return;
         }
@@ -90,11 +107,11 @@ impl Write<'_> {
     }
 
     /// The owners before a write: those that the request states, else those of the stored object.
-    fn known(&self, old: Option<&Object>, sent: Option<&Value>) -> Managed {
-        let stored = || Managed::decode(old.and_then(managed_fields)).unwrap_or_default();
+    fn known(&self, old: Option<&Object>, sent: Option<Value>) -> Managed {
+        let stored = || Managed::decode(old.and_then(managed_fields).cloned()).unwrap_or_default();
         match sent {
             Some(sent) if self.subresource.is_empty() => {
-                if is_reset(sent) {
+                if is_reset(&sent) {
                     return Managed::default();
                 }
                 match Managed::decode(Some(sent)) {
@@ -117,12 +134,12 @@ impl Write<'_> {
 
     /// Gives the changed fields to a manager that updates.
     fn track(&self, old: &Object, new: &Object, name: &str, managed: &mut Managed) {
-        let comparison = self.compare(old, new);
+        let mut comparison = self.compare(old, new);
         if comparison.is_same() {
             managed.drop_empty();
             return;
         }
-        let changed = comparison.changed();
+        let changed = comparison.take_changed();
         // A scale has only those managers that own the number, and without managers none are noted.
         let owned = |entry: &Entry| !set::is_empty(&set::intersection(&entry.fields, &changed));
         if self.subresource == "scale" && !managed.0.iter().any(owned) {
@@ -158,7 +175,7 @@ impl Write<'_> {
         self.check(config)?;
         let mut live = live.cloned().unwrap_or_default();
         let stored = take_managed_fields(&mut live);
-        let mut managed = Managed::decode(stored.as_ref())
+        let mut managed = Managed::decode(stored)
             .map_err(|why| untyped_failure(format!("failed to decode managed fields: {why}")))?;
         if managed.0.is_empty() {
             self.track(&Object::new(), &live, "before-first-apply", &mut managed);
@@ -173,6 +190,7 @@ impl Write<'_> {
             outcome => outcome,
         };
         let (mut new, managed) = outcome.map_err(conflict::refused)?;
+        merge::tidy(self.schema, &mut new);
         if self.manager == "kubectl" {
             renew_last_applied(&mut new, config);
         }
@@ -209,8 +227,8 @@ impl Write<'_> {
             Some(last) if !set::is_empty(&last.fields) => self.prune(merged, &last.fields, &fields, &managed),
             _ => merged,
         };
-        let comparison = self.compare(live, &new);
-        let changed = comparison.changed();
+        let mut comparison = self.compare(live, &new);
+        let changed = comparison.take_changed();
         let conflicts = managed.0.iter().filter_map(|entry| {
             let fields = set::intersection(&entry.fields, &changed);
             (!set::is_empty(&fields)).then(|| Conflict { manager: entry.manager.clone(), fields })

@@ -86,7 +86,7 @@ pub fn refused(patched: &Value, why: &str) -> Status {
 /// The patch cannot be applied to this object; upstream says no more.
 fn inapplicable() -> Status {
     let mut status = Status::failure(Reason::Invalid, "the server rejected our request due to an error in our request");
-    status.details = Some(crate::status::Details::default());
+    status.details = Some(Box::default());
     status
 }
 

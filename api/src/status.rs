@@ -93,7 +93,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
     pub code: u16,
 }
 
@@ -141,7 +141,7 @@ impl Status {
     /// The path is served by nothing.
     pub fn no_such_path() -> Self {
         let mut status = Self::failure(Reason::NotFound, "the server could not find the requested resource");
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 

@@ -20,6 +20,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+const WATCH: &str = "watch=true&resourceVersion=0&sendInitialEvents=false&resourceVersionMatch=NotOlderThan";
+
 type Sender = SendRequest<Full<Bytes>>;
 
 #[derive(Clone)]
@@ -98,7 +100,9 @@ async fn send(load: &Load, sender: &mut Sender, method: &str, path: &str, body: 
 fn object(resource: &str, name: &str) -> String {
     if resource == "pods" {
         return format!(
-            r#"{{"metadata":{{"name":"{name}","labels":{{"app":"load","tier":"bench"}}}},"spec":{{"containers":[{{"name":"c","image":"nginx:1.25","ports":[{{"containerPort":80}}],"env":[{{"name":"A","value":"b"}}],"resources":{{"requests":{{"cpu":"10m","memory":"16Mi"}}}}}}]}}}}"#
+            r#"{{"metadata":{{"name":"{name}","labels":{{"app":"load","tier":"bench"}}}},
+            "spec":{{"containers":[{{"name":"c","image":"nginx:1.25","ports":[{{"containerPort":80}}],
+            "env":[{{"name":"A","value":"b"}}],"resources":{{"requests":{{"cpu":"10m","memory":"16Mi"}}}}}}]}}}}"#
         );
     }
     let value = "x".repeat(800);
@@ -135,7 +139,7 @@ async fn client(load: Load, number: usize, what: String) -> anyhow::Result<()> {
 
 /// Counts events until the time is over.
 async fn watch(load: &Load, mut sender: Sender, path: &str) -> anyhow::Result<()> {
-    let request = Request::builder().uri(format!("{path}?watch=true&resourceVersion=0&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"));
+    let request = Request::builder().uri(format!("{path}?{WATCH}"));
     let answer = sender.send_request(request.body(Full::default())?).await?;
     let mut body = answer.into_body();
     while let Ok(Some(frame)) = tokio::time::timeout_at(load.end.into(), body.frame()).await {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::http::negotiate::Accept;
 use crate::http::params::Params;
 use crate::pipeline::options::DeleteOptions;
-use crate::pipeline::{Call, create, delete, update};
+use crate::pipeline::{Call, create, decode, delete, managed, update};
 use crate::rows::Row;
 use crate::server::Shared;
 
@@ -114,7 +114,8 @@ async fn service(server: &Arc<Shared>) -> Result<(), Failure> {
         "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]});
     set(server, object(endpoints), "subsets").await?;
     let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
     set(server, object(slice), "endpoints").await
@@ -162,6 +163,9 @@ async fn create(server: &Arc<Shared>, row: &Arc<Row>, object: Object) -> Result<
     let (user, headers, what) = (identity(), HeaderMap::new(), what(&object));
     let (namespace, _) = names(&object);
     let call = call(server, row, &user, &headers, "create", (&namespace, ""));
+    let mut object = object;
+    decode::default(&call, &mut object);
+    managed::note(&call, &mut object, None);
     match create::store(&call, object).await {
         Ok(_) => Ok(()),
         Err(status) if status.is(Reason::AlreadyExists) => Ok(()),

@@ -9,9 +9,11 @@ use serde_json::Value;
 use crate::rows::Row;
 use crate::storage;
 
-/// Fields that a group calls otherwise than the group in whose form its objects are stored: (group, kind, pairs of its
-/// own name and the stored one).
-const RENAMED: &[(&str, &str, &[(&str, &str)])] = &[(
+/// A row's own name of a field, and the stored one.
+type Renamed = (&'static str, &'static str);
+
+/// Fields that a group's kind calls otherwise than the group in whose form its objects are stored.
+const RENAMED: &[(&str, &str, &[Renamed])] = &[(
     "events.k8s.io",
     "Event",
     &[
@@ -25,7 +27,7 @@ const RENAMED: &[(&str, &str, &[(&str, &str)])] = &[(
     ],
 )];
 
-fn renamed(row: &Row) -> &'static [(&'static str, &'static str)] {
+fn renamed(row: &Row) -> &'static [Renamed] {
     let own = RENAMED.iter().find(|(group, kind, _)| *group == row.resource.group && *kind == row.resource.kind);
     own.map_or(&[], |(_, _, pairs)| *pairs)
 }

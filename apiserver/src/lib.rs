@@ -1,11 +1,13 @@
 //! The API server: one request pipeline over the resource table, a watch cache, HTTP.
 //!
 //! [`Server::start`] fills the caches from a store and creates what every cluster has; [`Server::serve`] answers on a
-//! socket, [`Server::in_process`] answers components in the same process. Nothing outside this crate writes to the store.
+//! socket, [`Server::in_process`] answers components in the same process. Nothing outside this crate writes to the
+//! store.
 
 mod allocate;
 mod bootstrap;
 mod cache;
+mod compact;
 mod config;
 mod convert;
 mod http;

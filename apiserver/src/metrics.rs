@@ -1,7 +1,8 @@
 //! Counters in Prometheus text, with upstream's names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,28 +10,44 @@ use std::time::Duration;
 use api::Gvr;
 use parking_lot::{Mutex, RwLock};
 
-use crate::http::route::Target;
+use crate::rows::Row;
 
 /// Upper bounds of the latency buckets, in milliseconds.
 const BUCKETS: [u64; 12] = [5, 10, 25, 50, 100, 200, 400, 800, 1500, 5000, 15_000, 60_000];
 
-/// What a request is counted under.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Labels {
+/// What a request is counted under: nothing for paths that are no resource.
+#[derive(Clone, Default)]
+pub struct Labels(Option<Key>);
+
+/// A verb of a row or of one of its subresources.
+#[derive(Clone)]
+struct Key {
+    row: Arc<Row>,
     verb: &'static str,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    /// Index of the subresource in the row.
+    subresource: Option<usize>,
 }
 
 impl Labels {
-    pub fn set(&mut self, target: &Target<'_>, verb: &'static str) {
-        self.verb = verb;
-        self.group = target.group.to_owned();
-        self.version = target.version.to_owned();
-        self.resource = target.resource.to_owned();
-        self.subresource = target.subresource.to_owned();
+    pub fn set(&mut self, row: &Arc<Row>, verb: &'static str, subresource: &str) {
+        let subresource = row.resource.subresources.iter().position(|s| s.name == subresource);
+        self.0 = Some(Key { row: row.clone(), verb, subresource });
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.row, &other.row) && self.verb == other.verb && self.subresource == other.subresource
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.row).hash(state);
+        self.verb.hash(state);
+        self.subresource.hash(state);
     }
 }
 
@@ -45,7 +62,7 @@ struct Counted {
 /// All counters of a server.
 #[derive(Default)]
 pub struct Metrics {
-    requests: RwLock<BTreeMap<Labels, Arc<Counted>>>,
+    requests: RwLock<HashMap<Key, Arc<Counted>>>,
     watches: Mutex<BTreeMap<Gvr, Arc<AtomicI64>>>,
     panics: AtomicU64,
 }
@@ -64,7 +81,8 @@ impl Drop for OpenWatch {
 
 impl Metrics {
     pub fn request(&self, labels: &Labels, code: u16, took: Duration) {
-        let known = self.requests.read().get(labels).cloned();
+        let Some(key) = &labels.0 else { return };
+        let known = self.requests.read().get(key).cloned();
         let counted = match known {
             Some(counted) => counted,
             None => {
@@ -72,7 +90,7 @@ impl Metrics {
                 if requests.len() >= MOST_LABELS {
                     return;
                 }
-                requests.entry(labels.clone()).or_default().clone()
+                requests.entry(key.clone()).or_default().clone()
             }
         };
         *counted.by_code.lock().entry(code).or_default() += 1;
@@ -103,27 +121,26 @@ impl Metrics {
     }
 
     fn render_requests(&self, out: &mut String) -> std::fmt::Result {
-        let requests = self.requests.read();
+        // Rows of a replaced table count on under the same labels.
+        let mut by_labels: BTreeMap<String, Vec<Arc<Counted>>> = BTreeMap::new();
+        for (key, counted) in self.requests.read().iter() {
+            by_labels.entry(text(key)).or_default().push(counted.clone());
+        }
         writeln!(out, "# TYPE apiserver_request_total counter")?;
-        for (l, counted) in requests.iter() {
-            let labels = text(l);
-            for (code, n) in counted.by_code.lock().iter() {
+        for (labels, all) in &by_labels {
+            let mut by_code: BTreeMap<u16, u64> = BTreeMap::new();
+            for counted in all {
+                for (code, n) in counted.by_code.lock().iter() {
+                    *by_code.entry(*code).or_default() += n;
+                }
+            }
+            for (code, n) in by_code {
                 writeln!(out, "apiserver_request_total{{code=\"{code}\",{labels}}} {n}")?;
             }
         }
         writeln!(out, "# TYPE apiserver_request_duration_seconds histogram")?;
-        for (l, counted) in requests.iter() {
-            let labels = text(l);
-            let name = "apiserver_request_duration_seconds";
-            let mut sum = 0;
-            for (at, bound) in BUCKETS.iter().enumerate() {
-                sum += counted.buckets[at].load(Ordering::Relaxed);
-                writeln!(out, "{name}_bucket{{{labels},le=\"{}\"}} {sum}", *bound as f64 / 1000.0)?;
-            }
-            let count = counted.count.load(Ordering::Relaxed);
-            writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
-            let seconds = counted.micros.load(Ordering::Relaxed) as f64 / 1e6;
-            writeln!(out, "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {count}")?;
+        for (labels, all) in &by_labels {
+            render_durations(out, labels, all)?;
         }
         Ok(())
     }
@@ -145,10 +162,23 @@ impl Metrics {
     }
 }
 
-fn text(labels: &Labels) -> String {
-    let Labels { verb, group, version, resource, subresource } = labels;
-    let verb = verb.to_ascii_uppercase();
-    format!(
-        "verb=\"{verb}\",group={group:?},version={version:?},resource={resource:?},subresource={subresource:?}"
-    )
+fn render_durations(out: &mut String, labels: &str, all: &[Arc<Counted>]) -> std::fmt::Result {
+    let name = "apiserver_request_duration_seconds";
+    let total = |of: fn(&Counted) -> &AtomicU64| all.iter().map(|c| of(c).load(Ordering::Relaxed)).sum::<u64>();
+    let mut sum = 0;
+    for (at, bound) in BUCKETS.iter().enumerate() {
+        sum += all.iter().map(|c| c.buckets[at].load(Ordering::Relaxed)).sum::<u64>();
+        writeln!(out, "{name}_bucket{{{labels},le=\"{}\"}} {sum}", *bound as f64 / 1000.0)?;
+    }
+    let count = total(|c| &c.count);
+    let seconds = total(|c| &c.micros) as f64 / 1e6;
+    writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+    writeln!(out, "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {count}")
+}
+
+fn text(key: &Key) -> String {
+    let verb = key.verb.to_ascii_uppercase();
+    let Gvr { group, version, resource } = &key.row.gvr;
+    let subresource = key.subresource.and_then(|at| key.row.resource.subresources.get(at)).map_or("", |s| &s.name);
+    format!("verb=\"{verb}\",group={group:?},version={version:?},resource={resource:?},subresource={subresource:?}")
 }

@@ -91,5 +91,8 @@ pub fn storage_rows(table: &Table) -> Vec<Arc<Resource>> {
 
 /// Prefers the row of the storage version; of groups that share a prefix, the core group.
 fn rank(resource: &Resource) -> (bool, bool) {
-    (resource.version == resource.storage_version && resource.group == resource.storage_group, resource.group.is_empty())
+    (
+        resource.version == resource.storage_version && resource.group == resource.storage_group,
+        resource.group.is_empty(),
+    )
 }

@@ -1,7 +1,7 @@
 //! The stored form of an object and the wire form made from it.
 //!
-//! Stored bytes are JSON without `resourceVersion`, always beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that
-//! the wire form is the same bytes with `"resourceVersion":"N",` spliced in behind that brace: no decoding, one copy.
+//! Stored bytes are JSON without `resourceVersion`, beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that the
+//! wire form is the same bytes with `"resourceVersion":"N",` spliced in behind that brace: no decoding, one copy.
 
 use api::Object;
 use bytes::Bytes;
@@ -59,14 +59,15 @@ pub struct Layout {
 }
 
 /// The layout of stored bytes, or `None` when something else than [`encode`] wrote them.
-fn layout(stored: &[u8]) -> Option<Layout> {
+pub fn layout(stored: &[u8]) -> Option<Layout> {
     if !stored.starts_with(b"{\"apiVersion\":\"") {
         return None;
     }
     let head = &stored[..stored.len().min(512)];
     let at = memchr::memmem::find(head, METADATA)? + METADATA.len();
     let before = &head[..at - METADATA.len()];
-    let flat = !before[1..].iter().any(|b| matches!(b, b'{' | b'[')) && memchr::memmem::find(before, b"\"kind\":").is_some();
+    let flat =
+        !before[1..].iter().any(|b| matches!(b, b'{' | b'[')) && memchr::memmem::find(before, b"\"kind\":").is_some();
     let spliced = stored[at..].starts_with(RESOURCE_VERSION);
     (flat && !spliced).then_some(Layout { metadata: at })
 }
@@ -81,7 +82,8 @@ pub fn splice_into(out: &mut Vec<u8>, stored: &[u8], revision: i64) -> Result<La
         None => {
             let object: Object = serde_json::from_slice(stored)?;
             let normal = encode(&object);
-            let found = layout(&normal).ok_or_else(|| serde::de::Error::custom("the object has no apiVersion or kind"))?;
+            let found =
+                layout(&normal).ok_or_else(|| serde::de::Error::custom("the object has no apiVersion or kind"))?;
             append(out, &normal, found, revision);
             Ok(found)
         }
@@ -145,11 +147,15 @@ mod tests {
 
     #[test]
     fn splices_the_revision_and_replaces_it() {
-        let stored = encode(&object(r#"{"kind":"K","apiVersion":"g/v1","metadata":{"name":"a"},"data":{"metadata":{}}}"#));
+        let stored =
+            encode(&object(r#"{"kind":"K","apiVersion":"g/v1","metadata":{"name":"a"},"data":{"metadata":{}}}"#));
         let mut out = Vec::new();
         let at = splice_into(&mut out, &stored, 12).unwrap();
         let wire = String::from_utf8(out.clone()).unwrap();
-        assert!(wire.starts_with(r#"{"apiVersion":"g/v1","kind":"K","metadata":{"resourceVersion":"12","name":"a"}"#), "{wire}");
+        assert!(
+            wire.starts_with(r#"{"apiVersion":"g/v1","kind":"K","metadata":{"resourceVersion":"12","name":"a"}"#),
+            "{wire}"
+        );
         let mut later = Vec::new();
         with_revision(&mut later, &out, at.metadata, 3456);
         assert!(String::from_utf8(later).unwrap().contains(r#""resourceVersion":"3456","name":"a""#));

@@ -36,10 +36,16 @@ async fn an_object_lives_through_its_verbs() {
     assert_eq!(stale.message(), expected);
 
     let unchanged = c.put(&format!("{MAPS}/a"), &stored.to_string()).await.expect(200);
-    assert_eq!(unchanged["metadata"]["resourceVersion"], stored["metadata"]["resourceVersion"], "no write for no change");
+    assert_eq!(
+        unchanged["metadata"]["resourceVersion"], stored["metadata"]["resourceVersion"],
+        "no write for no change"
+    );
 
     let gone = c.delete(&format!("{MAPS}/a")).await.expect(200);
-    assert_eq!((&gone["kind"], &gone["status"], &gone["details"]["name"]), (&json!("Status"), &json!("Success"), &json!("a")));
+    assert_eq!(
+        (&gone["kind"], &gone["status"], &gone["details"]["name"]),
+        (&json!("Status"), &json!("Success"), &json!("a"))
+    );
     let missing = c.get(&format!("{MAPS}/a")).await;
     assert_eq!((missing.code.as_u16(), missing.message().as_str()), (404, "configmaps \"a\" not found"));
 }
@@ -89,7 +95,9 @@ async fn a_bound_pod_goes_gracefully_and_an_unbound_one_at_once() {
     let c = cluster().await;
     c.post("/api/v1/namespaces/default/serviceaccounts", r#"{"metadata":{"name":"default"}}"#).await.expect(201);
     let pods = "/api/v1/namespaces/default/pods";
-    let pod = |name: &str| format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}}"#);
+    let pod = |name: &str| {
+        format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}}"#)
+    };
     c.post(pods, &pod("free")).await.expect(201);
     let gone = c.delete(&format!("{pods}/free")).await.expect(200);
     assert_eq!(gone["kind"], "Pod");
@@ -204,9 +212,8 @@ async fn concurrent_services_never_share_an_address() {
         async move { c.post(path, &body).await.expect(201) }
     };
     let made = futures::future::join_all((0..100).map(one)).await;
-    let count = |of: fn(&serde_json::Value) -> String| {
-        made.iter().map(of).collect::<std::collections::HashSet<_>>().len()
-    };
+    let count =
+        |of: fn(&serde_json::Value) -> String| made.iter().map(of).collect::<std::collections::HashSet<_>>().len();
     assert_eq!(count(|s| s["spec"]["clusterIP"].to_string()), 100);
     assert_eq!(count(|s| s["spec"]["ports"][0]["nodePort"].to_string()), 100);
 }
@@ -219,7 +226,7 @@ async fn without_rights_nothing_is_shown() {
     let request = Request::get(format!("{MAPS}/a")).body(Full::default()).unwrap();
     let answer = support::send(&nobody, request).await;
     assert_eq!(answer.code, 403);
-    let expected = "configmaps \"a\" is forbidden: User \"nobody\" cannot get resource \"configmaps\" in API group \"\" in the \
-                    namespace \"default\"";
+    let expected = "configmaps \"a\" is forbidden: User \"nobody\" cannot get resource \"configmaps\" \
+                    in API group \"\" in the namespace \"default\"";
     assert_eq!(answer.message(), expected);
 }

@@ -27,7 +27,9 @@ async fn pages_of_a_list_are_of_one_moment() {
     let mut names: Vec<String> = Vec::new();
     let mut page = first.clone();
     loop {
-        names.extend(page["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            page["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()),
+        );
         assert_eq!(page["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
         let Some(token) = page["metadata"]["continue"].as_str().filter(|t| !t.is_empty()) else { break };
         page = c.get(&format!("{MAPS}?limit=4&continue={token}")).await.expect(200);
@@ -120,7 +122,8 @@ async fn objects_come_into_and_go_out_of_a_selection() {
 async fn initial_events_end_with_their_bookmark_and_a_watch_with_one() {
     let c = cluster().await;
     c.config_map("a", "{}").await;
-    let query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1";
+    let query =
+        "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1";
     let mut watch = c.watch(&format!("{MAPS}?{query}")).await;
     assert_eq!(watch.brief().await, "ADDED a");
     let end = watch.next().await.unwrap();

@@ -10,4 +10,4 @@ pub mod transport;
 pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use queue::WorkQueue;
-pub use transport::{from_kubeconfig, in_process};
+pub use transport::{from_kubeconfig, from_kubeconfig_text, in_process};

@@ -38,7 +38,18 @@ where
 /// A client by the current context of a kubeconfig file.
 pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
-    let kubeconfig = kube::config::Kubeconfig::read_from(path).map_err(read)?;
+    connect(kube::config::Kubeconfig::read_from(path).map_err(read)?, path).await
+}
+
+/// A client by the current context of a kubeconfig's text, which is in no file.
+pub async fn from_kubeconfig_text(text: &str) -> Result<kube::Client, Error> {
+    let path = Path::new("(in memory)");
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    connect(kube::config::Kubeconfig::from_yaml(text).map_err(read)?, path).await
+}
+
+async fn connect(kubeconfig: kube::config::Kubeconfig, path: &Path) -> Result<kube::Client, Error> {
+    let read = |source| Error::Read { path: path.to_owned(), source };
     let options = kube::config::KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(read)?;
     kube::Client::try_from(config).map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })

@@ -144,7 +144,17 @@ impl Cgroups {
     /// # Errors
     /// It stayed busy, or the file system refuses.
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        self.dirs(name).iter().try_for_each(|dir| remove_tree(dir))
+        self.everywhere(name).iter().try_for_each(|dir| remove_tree(dir))
+    }
+
+    /// The cgroup in every hierarchy that is mounted: the runtime makes it in more of them than Pods are limited in.
+    fn everywhere(&self, name: &str) -> Vec<PathBuf> {
+        if self.layout == Layout::V2 {
+            return self.dirs(name);
+        }
+        let name = name.trim_start_matches('/');
+        let hierarchies = fs::read_dir(&self.mount).into_iter().flatten().flatten();
+        hierarchies.map(|entry| entry.path().join(name)).filter(|dir| dir.is_dir()).collect()
     }
 
     /// UIDs of Pods that have a cgroup, with the cgroup's name.

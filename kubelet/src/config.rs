@@ -94,6 +94,11 @@ impl Config {
         self.pods_dir().join(uid)
     }
 
+    /// Where the links to containers' logs lie, beside the Pods' directories.
+    pub fn container_links(&self) -> Option<PathBuf> {
+        Some(self.pod_log_dir.parent()?.join("containers"))
+    }
+
     /// The log directory of a Pod.
     pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         self.pod_log_dir.join(format!("{namespace}_{name}_{uid}"))

@@ -78,9 +78,9 @@ async fn first_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error
 }
 
 fn prepare(config: &Config) -> anyhow::Result<()> {
-    for (dir, mode) in
-        [(config.root_dir.clone(), 0o700), (config.pods_dir(), 0o750), (config.pod_log_dir.clone(), 0o755)]
-    {
+    let links = config.container_links().map(|dir| (dir, 0o755));
+    let own = [(config.root_dir.clone(), 0o700), (config.pods_dir(), 0o750), (config.pod_log_dir.clone(), 0o755)];
+    for (dir, mode) in own.into_iter().chain(links) {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode))
             .with_context(|| format!("setting the mode of {}", dir.display()))?;

@@ -1,5 +1,6 @@
 //! Static Pods: manifests in a directory, followed by inotify, and their mirrors in the API.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,8 +100,8 @@ fn scan(dir: &Path, node_name: &str, known: &mut BTreeMap<PathBuf, String>) -> V
         same
     });
     for (path, pod) in found {
-        if !known.contains_key(&path) {
-            known.insert(path, spec::uid(&pod).to_owned());
+        if let Entry::Vacant(new) = known.entry(path) {
+            new.insert(spec::uid(&pod).to_owned());
             changes.push(Change::Applied(Box::new(pod)));
         }
     }

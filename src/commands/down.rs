@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use super::require_root;
 use crate::cli::DownArgs;
 use crate::layout::Layout;
+use crate::netns;
 use crate::node;
 
 /// How long a stopping process may take before it is ended the hard way.
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub fn run(args: &DownArgs) -> Result<()> {
     require_root("down")?;
     let layout = Layout::at(&args.dir.data_dir)?;
+    netns::enter(&layout)?;
     match layout.running() {
         Some(pid) => {
             end(&layout, pid)?;

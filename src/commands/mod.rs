@@ -1,5 +1,6 @@
 //! One file for each command of the cluster's own; what several of them need is here.
 
+pub mod agent;
 pub mod down;
 pub mod image;
 pub mod part;

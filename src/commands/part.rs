@@ -6,13 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use apiserver_auth::pki::{Pki, Profile};
 use jiff::Timestamp;
-use kubelet_runtime::Core;
 
 use super::{machine, require_root, start_logging, up};
 use crate::cli::PartArgs;
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
 use crate::layout::{Layout, write_private};
-use crate::node::{self, Clients};
+use crate::node::{self, Clients, Dns};
 use crate::parts::Parts;
 use crate::progress::Progress;
 
@@ -89,13 +88,13 @@ async fn start(
         Part::Apiserver => {}
         Part::Scheduler => cluster::start_scheduler(clients, machine, parts),
         Part::ControllerManager => {
-            cluster::start_controllers(clients, &cluster::authority(layout)?, machine, parts);
+            cluster::start_controllers(clients, &cluster::authority(layout)?, None, machine, parts);
         }
         Part::Kubelet => {
-            let core = Core::open(node::runtime_config(layout, &args.node.registry_mirror)).await;
-            node::start_kubelet(layout, machine, clients, core.context("open the container runtime")?, parts);
+            let core = node::open_runtime(layout, &args.node.registry_mirror).await?;
+            node::start_kubelet(layout, machine, clients, core, parts);
         }
-        Part::Proxy => node::start_proxy(layout, machine, clients, parts),
+        Part::Proxy => node::start_proxy(layout, machine, clients, Dns::Served, parts),
     }
     Ok(())
 }

@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail};
 use super::{down, require_root};
 use crate::cli::ResetArgs;
 use crate::layout::Layout;
+use crate::netns;
 use crate::node;
 
 /// What the cluster put into its data directory. Anything else there is somebody's own, and stays.
-const OURS: [&str; 11] = [
-    "kubeconfig", "kubeconfig.tmp", "cox.pid", "cox.lock", "config.json", "pki", "store", "runtime", "run", "kubelet", "log",
+const OURS: [&str; 13] = [
+    "kubeconfig", "kubeconfig.tmp", "config.tmp", "cox.pid", "cox.tmp", "cox.lock", "config.json", "pki", "store", "runtime", "run",
+    "kubelet", "log",
 ];
 
 pub fn run(args: &ResetArgs) -> Result<()> {
@@ -26,6 +28,7 @@ pub fn run(args: &ResetArgs) -> Result<()> {
         println!("there is no cluster in {dir}");
         return Ok(());
     }
+    netns::enter(&layout)?;
     if let Some(pid) = layout.running() {
         down::end(&layout, pid)?;
     }

@@ -9,6 +9,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::cli::DirArgs;
 use crate::layout::Layout;
+use crate::netns;
 use crate::node::is_ready;
 
 /// Warnings in the log that are shown.
@@ -20,6 +21,7 @@ pub fn run(args: &DirArgs) -> Result<()> {
         println!("no cluster runs from {}", layout.dir().display());
         return Ok(());
     };
+    netns::enter(&layout)?;
     println!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id());
     println!("process    {pid}, {}", usage(pid)?);
     println!("disk       {}", megabytes(size_of(layout.dir())));

@@ -5,16 +5,15 @@
 
 use anyhow::{Context, Result, bail};
 use apiserver_auth::pki::Authority;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
 use crate::cli::TokenAction;
 use crate::layout::Layout;
+use crate::netns;
 
 const NAMESPACE: &str = "kube-system";
 const TYPE: &str = "bootstrap.kubernetes.io/token";
@@ -24,6 +23,8 @@ const GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 pub fn run(action: TokenAction) -> Result<()> {
+    let (TokenAction::Create { dir, .. } | TokenAction::List(dir) | TokenAction::Delete { dir, .. }) = &action;
+    netns::enter(&Layout::at(&dir.data_dir)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         match action {
@@ -150,11 +151,6 @@ impl JoinToken {
         apiserver_auth::pki::public_key_hash(&certificate)
             .is_ok_and(|hash| hash.trim_start_matches("sha256:").eq_ignore_ascii_case(&self.pin))
     }
-}
-
-/// For kubeconfigs.
-pub fn base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

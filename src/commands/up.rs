@@ -9,6 +9,7 @@ use crate::cli::UpArgs;
 use crate::cluster::{self, ApiServer};
 use crate::daemon;
 use crate::layout::Layout;
+use crate::netns;
 use crate::node;
 use crate::parts::{Parts, in_process_clients};
 use crate::progress::Progress;
@@ -43,6 +44,7 @@ pub fn run(args: UpArgs, role: Role) -> Result<()> {
     }
     let lock = layout.lock()?;
     lock.write_pid()?;
+    netns::remember(&layout)?;
     start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(serve(&args, role, &layout, &progress))
@@ -53,7 +55,8 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     let mut parts = Parts::new();
     let api = ApiServer::start(layout, &machine, &mut parts, progress).await?;
     let clients = in_process_clients(&api.server);
-    cluster::start_controllers(&clients, &api.authority, &machine, &mut parts);
+    let range = args.load_balancer_range.as_deref();
+    cluster::start_controllers(&clients, &api.authority, range, &machine, &mut parts);
     cluster::start_scheduler(&clients, &machine, &mut parts);
     node::start(layout, &machine, &args.node.registry_mirror, &clients, &mut parts).await?;
     node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;

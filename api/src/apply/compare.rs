@@ -43,10 +43,10 @@ impl Comparison {
         self
     }
 
-    /// All that the right object sets: modified and added fields.
-    pub fn changed(&self) -> Object {
-        let mut changed = self.modified.clone();
-        set::union(&mut changed, self.added.clone());
+    /// Takes all that the right object sets: modified and added fields.
+    pub fn take_changed(&mut self) -> Object {
+        let mut changed = std::mem::take(&mut self.modified);
+        set::union(&mut changed, std::mem::take(&mut self.added));
         changed
     }
 

@@ -68,9 +68,10 @@ pub struct Managed(pub Vec<Entry>);
 
 impl Managed {
     /// Reads `managedFields`; the error says what is wrong with an entry.
-    pub fn decode(entries: Option<&Value>) -> Result<Self, String> {
+    pub fn decode(entries: Option<Value>) -> Result<Self, String> {
         let mut managed = Self::default();
-        for entry in entries.and_then(Value::as_array).into_iter().flatten() {
+        let Some(Value::Array(entries)) = entries else { return Ok(managed) };
+        for entry in entries {
             let entry = decode_entry(entry)?;
             managed.0.retain(|known| !known.manager.is(&entry.manager));
             managed.0.push(entry);
@@ -142,8 +143,12 @@ impl Managed {
     }
 }
 
-fn decode_entry(entry: &Value) -> Result<Entry, String> {
-    let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+fn decode_entry(mut entry: Value) -> Result<Entry, String> {
+    let fields = entry.get_mut("fieldsV1").map(Value::take).unwrap_or_default();
+    let mut text = |key: &str| match entry.get_mut(key).map(Value::take) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
     let applies = match text("operation").as_str() {
         "Apply" => true,
         "Update" => false,
@@ -159,10 +164,10 @@ fn decode_entry(entry: &Value) -> Result<Entry, String> {
         "" => return Err("missing fieldsType in managed fields entry".to_owned()),
         other => return Err(format!("invalid fieldsType in managed fields entry: {other}")),
     }
-    let fields = match entry.get("fieldsV1") {
-        None | Some(Value::Null) => Object::new(),
-        Some(Value::Object(fields)) if set::is_valid(fields) => fields.clone(),
-        Some(_) => return Err("error decoding set: not a FieldsV1 object".to_owned()),
+    let fields = match fields {
+        Value::Null => Object::new(),
+        Value::Object(fields) if set::is_valid(&fields) => fields,
+        _ => return Err("error decoding set: not a FieldsV1 object".to_owned()),
     };
     Ok(Entry { manager, time: text("time"), fields })
 }

@@ -41,7 +41,7 @@ fn merge_maps(schema: &Schema, left: Option<&Object>, right: Option<&Object>) ->
         let (old, new) = (left.and_then(|left| left.get(name)), right.and_then(|right| right.get(name)));
         let merged = if new.is_none() { of(left) } else { merge_values(walk::field(schema, name), old, new) };
         // Null is no value for the fields of built-in kinds.
-        let unset = !schema.definition.is_empty() && merged.as_ref().is_some_and(Value::is_null);
+        let unset = !schema.definition.is_empty() && new.is_some() && merged.as_ref().is_some_and(Value::is_null);
         if let Some(merged) = merged
             && !unset
         {
@@ -168,6 +168,22 @@ fn remove_below(schema: &Schema, value: &Value, gone: &Object) -> Value {
         (Shape::Leaf, Value::Array(_)) => Value::Array(Vec::new()),
         _ => value.clone(),
     }
+}
+
+/// Leaves out the empty lists and maps that built-in kinds do not keep.
+pub fn tidy(schema: &Schema, object: &mut Object) {
+    object.retain(|name, value| {
+        let schema = walk::field(schema, name);
+        match value {
+            Value::Object(map) => tidy(schema, map),
+            Value::Array(items) => {
+                let schema = walk::item(schema);
+                items.iter_mut().filter_map(Value::as_object_mut).for_each(|item| tidy(schema, item));
+            }
+            _ => return true,
+        }
+        !(schema.omit_empty && walk::is_hollow(Some(value)))
+    });
 }
 
 /// The set of all fields that an object states.

@@ -1,7 +1,7 @@
 //! Sets of field paths, kept in the very form in which `managedFields` states them (FieldsV1).
 //!
-//! A set is a JSON object whose keys are path elements (`f:name`, `k:{"name":"c"}`, `v:"x"`, `i:0`) and whose values are
-//! the sets below them; `.` marks an element that is a member itself besides having members below. An element with
+//! A set is a JSON object whose keys are path elements (`f:name`, `k:{"name":"c"}`, `v:"x"`, `i:0`) and whose values
+//! are the sets below them; `.` marks an element that is a member itself besides having members below. An element with
 //! nothing below is a member.
 
 use serde_json::Value;

@@ -26,7 +26,7 @@ pub fn check(write: &Write<'_>, config: &Object) -> Result<(), Status> {
 }
 
 fn fields(schema: &Schema, map: &Object, path: &str, errors: &mut Vec<String>) {
-    let open = schema.preserve_unknown || schema.ty == Type::Any || schema.properties.len() == 0;
+    let open = schema.preserve_unknown || schema.ty == Type::Any || schema.properties.is_empty();
     for (name, value) in map {
         let inner = format!("{path}.{name}");
         match schema.field(name) {

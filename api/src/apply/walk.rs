@@ -99,7 +99,8 @@ fn key_element(schema: &Schema, keys: &[Text], map: &Object) -> Result<String, S
     if parts.is_empty() && !keys.is_empty() {
         let keys: Vec<String> = keys.iter().map(|key| crate::field::go_quote(key)).collect();
         return Err(format!(
-            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+            "associative list with keys has an element that omits all key fields [{}] \
+             (and doesn't have default values for any key fields)",
             keys.join(" ")
         ));
     }

@@ -4,6 +4,7 @@
 //! fields, and zero values of fields that it omits then.
 
 mod go_json;
+mod go_names;
 mod scalars;
 mod seed;
 

@@ -76,11 +76,18 @@ pub(super) fn base64(text: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// Go's layouts of times, which stand in messages.
+const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
+const MICRO_LAYOUT: &str = "2006-01-02T15:04:05.000000Z07:00";
+
 /// Checks an RFC 3339 time; gives it in the form in which it is written if it is in another one: UTC, whole seconds,
 /// microseconds for `MicroTime`.
 pub(super) fn time(text: &str, definition: &str) -> Result<Option<String>, String> {
     let is_micro = definition.ends_with(".MicroTime");
-    let micros = crate::time::parse_micro(text)?;
+    let micros = crate::time::parse_micro(text).map_err(|error| match is_micro {
+        true => error.replace(LAYOUT, MICRO_LAYOUT),
+        false => error,
+    })?;
     let is_written_so = text.len() == if is_micro { 27 } else { 20 } && text.ends_with('Z');
     if is_written_so {
         return Ok(None);

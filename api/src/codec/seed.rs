@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
-use super::{FieldValidation, scalars};
+use super::{FieldValidation, go_names, scalars};
 use crate::Object;
 use crate::schema::{Schema, Type};
 
@@ -90,14 +90,22 @@ impl<'s> Context<'s> {
     /// The value is of another type than the field, in the words of Go's decoder.
     fn wrong_type<E: serde::de::Error>(&mut self, what: &str, schema: &Schema) -> E {
         let mut path = String::new();
-        let mut owner = "";
+        let (mut owner, mut named) = ("", "");
         for step in &self.path {
-            if let Step::Field { owner: of, name } = step {
-                push_name(&mut path, name);
-                owner = of;
+            match step {
+                Step::Field { owner: of, name } => {
+                    let (ty, embedded) = go_names::of_field(of, name);
+                    if !embedded.is_empty() {
+                        push_name(&mut path, embedded);
+                    }
+                    push_name(&mut path, name);
+                    (owner, named) = (of, ty);
+                }
+                Step::Index(_) => named = named.strip_prefix("[]").unwrap_or_default(),
+                Step::Key(_) => named = "",
             }
         }
-        let ty = scalars::go_type(schema);
+        let ty = if named.is_empty() { scalars::go_type(schema) } else { named.to_owned() };
         self.fail(if path.is_empty() {
             format!("json: cannot unmarshal {what} into Go value of type {ty}")
         } else {
@@ -170,10 +178,7 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
         match self.schema.ty {
             Type::Boolean => Ok(Some(Value::Bool(value))),
-            Type::IntOrString if !scalars::is_int_or_string(self.schema) => {
-                Err(self.context.fail(scalars::bad_quantity()))
-            }
-            _ => Err(self.context.wrong_type("bool", self.schema)),
+            _ => Err(self.refuse("bool")),
         }
     }
 
@@ -203,7 +208,7 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
         let items = match (&self.schema.items, self.schema.ty) {
             (Some(items), Type::Array) => items,
-            _ => return Err(self.context.wrong_type("array", self.schema)),
+            _ => return Err(self.refuse("array")),
         };
         let mut list = Vec::new();
         loop {
@@ -222,15 +227,20 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
         match (self.schema.ty, &self.schema.additional) {
             (Type::Object, Some(values)) if self.schema.properties.is_empty() => self.context.map(values, from),
             (Type::Object, _) => self.context.fields(self.schema, from),
-            (Type::IntOrString, _) if !scalars::is_int_or_string(self.schema) => {
-                Err(self.context.fail(scalars::bad_quantity()))
-            }
-            _ => Err(self.context.wrong_type("object", self.schema)),
+            _ => Err(self.refuse("object")),
         }
     }
 }
 
 impl<'s> Seed<'_, 's> {
+    /// The error for a value of a type that the schema never takes. Quantities have their own decoder and words.
+    fn refuse<E: serde::de::Error>(self, what: &str) -> E {
+        match self.schema.ty {
+            Type::IntOrString if !scalars::is_int_or_string(self.schema) => self.context.fail(scalars::bad_quantity()),
+            _ => self.context.wrong_type(what, self.schema),
+        }
+    }
+
     fn integer<E: serde::de::Error>(self, value: i64) -> Result<Option<Value>, E> {
         let is_small = i32::try_from(value).is_ok();
         match self.schema.ty {

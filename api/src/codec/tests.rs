@@ -145,8 +145,8 @@ fn next(state: &mut u64) -> usize {
 fn no_body_makes_the_decoder_panic_and_both_parsers_agree_on_what_is_json() {
     let gvk = Gvk::new("", "v1", "Pod");
     let schema = builtin::schema_of_kind(&gvk).unwrap();
-    let good = r#"{"metadata":{"name":"a\u00e4","labels":{"x":"y"}},"spec":{"containers":[{"name":"c","ports":[{"containerPort":-1.5e2}],
-        "tty":true,"stdin":false,"env":null,"resources":{"limits":{"cpu":"1"}}}]}}"#;
+    let good = r#"{"metadata":{"name":"a\u00e4","labels":{"x":"y"}},"spec":{"containers":[
+        {"name":"c","ports":[{"containerPort":-1.5e2}],"tty":true,"stdin":false,"env":null,"resources":{"limits":{"cpu":"1"}}}]}}"#;
     let mut state = 0x9e37_79b9_7f4a_7c15;
     for _ in 0..20_000 {
         let mut body = good.as_bytes().to_vec();

@@ -123,7 +123,7 @@ pub fn link_addresses(new: &mut Object, old: Option<&Object>) {
 fn keep_allocated(spec: &mut Object, old: &Object) {
     let needs_address = |spec: &Object| matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer");
     if needs_address(spec) && needs_address(old) {
-        default_text(spec, "clusterIP", &text(old, "clusterIP").to_owned());
+        default_text(spec, "clusterIP", text(old, "clusterIP"));
         if list(spec, "clusterIPs").is_empty() && text(spec, "clusterIP") == text(old, "clusterIP") {
             keep(spec, old, "clusterIPs");
         }

@@ -13,9 +13,11 @@ use crate::field::Path;
 use crate::table::Hooks;
 use crate::{Object, object};
 
+type Prepare = fn(&mut Object, Option<&Object>, &str);
+
 /// Hooks of a kind in the groups `apps` and `batch`, and of ReplicationController.
 pub fn hooks(kind: &str) -> Hooks {
-    let (default, prepare): (fn(&mut Object), fn(&mut Object, Option<&Object>, &str)) = match kind {
+    let (default, prepare): (fn(&mut Object), Prepare) = match kind {
         "Deployment" => (defaults::deployment, deployment),
         "ReplicaSet" => (defaults::replica_set, replicas),
         "ReplicationController" => (defaults::replication_controller, replicas),

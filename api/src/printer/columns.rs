@@ -23,19 +23,22 @@ static KINDS: LazyLock<HashMap<(&'static str, &'static str), &'static str>> = La
     kinds
 });
 
-/// A description. `$name` and `$created`, which most kinds share, stand in the first lines.
+/// Descriptions that most kinds share, by the name under which they stand in the first lines (`$name`, `$created`).
+static SHARED: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
+    let shared = TEXT.lines().take_while(|line| line.starts_with('$')).filter_map(|line| line.split_once('\t'));
+    shared.map(|(name, text)| (name, unescaped(text))).collect()
+});
+
+fn unescaped(text: &str) -> String {
+    text.replace("\\n", "\n").replace("\\\\", "\\")
+}
+
 fn description(text: &'static str) -> Text {
-    let text = match text.strip_prefix('$') {
-        Some(shared) => {
-            TEXT.lines().filter_map(|line| line.strip_prefix('$')?.strip_prefix(shared)).next().unwrap_or("")
-        }
-        None => text,
-    };
-    let text = text.trim_start_matches('\t');
-    if text.contains('\\') {
-        return Text::Owned(text.replace("\\n", "\n").replace("\\\\", "\\"));
+    match SHARED.get(text) {
+        Some(shared) => Text::Borrowed(shared),
+        None if text.contains('\\') => Text::Owned(unescaped(text)),
+        None => Text::Borrowed(text),
     }
-    Text::Borrowed(text)
 }
 
 fn column(line: &'static str) -> Column {

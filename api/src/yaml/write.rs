@@ -295,7 +295,7 @@ fn double_quoted(out: &mut String, text: &str, fold: Option<usize>) {
                 let code = u32::from(c);
                 let written = match code {
                     0..=0xff => write!(out, "\\x{code:02X}"),
-                    0x10..=0xffff => write!(out, "\\u{code:04X}"),
+                    0x100..=0xffff => write!(out, "\\u{code:04X}"),
                     _ => write!(out, "\\U{code:08X}"),
                 };
                 written.unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));

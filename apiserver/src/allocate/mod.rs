@@ -1,7 +1,7 @@
 //! What is given out once: Service addresses and node ports.
 //!
-//! What is in use is an index over the Services of the watch cache. A write reserves what it takes until it is visible in
-//! that index, so that two writes under way never take the same.
+//! What is in use is an index over the Services of the watch cache. A write reserves what it takes until it is visible
+//! in that index, so that two writes under way never take the same.
 
 pub mod pool;
 pub mod service;

@@ -170,7 +170,8 @@ fn ports(state: &mut State, new: &mut Object, old: &Taken, held: &mut Taken) -> 
     for (n, port) in ports.iter_mut().enumerate() {
         let Value::Object(port) = port else { continue };
         let number = port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) as u32;
-        let (own, protocol) = (port.get("port").cloned().unwrap_or_default(), port.get("protocol").cloned().unwrap_or_default());
+        let (own, protocol) =
+            (port.get("port").cloned().unwrap_or_default(), port.get("protocol").cloned().unwrap_or_default());
         let shared = by_port.iter().find(|(p, proto, given)| {
             if number == 0 { *p == own && *proto != protocol } else { *given == number && *proto != protocol }
         });
@@ -275,7 +276,8 @@ mod tests {
     #[test]
     fn node_ports_are_shared_by_protocols_and_kept() {
         let mut state = state();
-        let ports = json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 80, "protocol": "TCP"}]);
+        let ports =
+            json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 80, "protocol": "TCP"}]);
         let mut new = service(json!({"type": "NodePort", "ports": ports}));
         give(&mut state, &mut new, None, &mut Taken::default()).unwrap();
         let given = &new["spec"]["ports"];
@@ -292,7 +294,8 @@ mod tests {
         let chosen = json!({"clusterIP": "10.96.0.10", "type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]});
         give(&mut state, &mut service(chosen.clone()), None, &mut Taken::default()).unwrap();
         let errors = give(&mut state, &mut service(chosen), None, &mut Taken::default()).unwrap_err();
-        let expected = "spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: provided IP is already allocated";
+        let expected = "spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: \
+                        provided IP is already allocated";
         assert_eq!(errors[0].to_string(), expected);
         let outside = json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]});
         let errors = give(&mut state, &mut service(outside), None, &mut Taken::default()).unwrap_err();

@@ -279,13 +279,17 @@ impl Caches {
         }
     }
 
-    fn try_framed(&self, cache: &ResourceCache, kv: &KeyValue, change: Option<Change>) -> Result<(Cached, Bytes), String> {
+    fn try_framed(
+        &self,
+        cache: &ResourceCache,
+        kv: &KeyValue,
+        change: Option<Change>,
+    ) -> Result<(Cached, Bytes), String> {
         let resource = cache.resource();
         let key = std::str::from_utf8(&kv.key).map_err(|e| e.to_string())?;
         let relative = &key[cache.key_prefix.len()..];
         let hint = self.hints.take(&kv.key, &kv.value);
-        let plain =
-            self.open_value(&resource.storage_prefix, &kv.key, &kv.value).map_err(|e| e.to_string())?;
+        let plain = self.open_value(&resource.storage_prefix, &kv.key, &kv.value).map_err(|e| e.to_string())?;
         let head = change.map_or(&b""[..], Change::head);
         let mut frame = Vec::with_capacity(head.len() + plain.len() + 48);
         frame.extend_from_slice(head);
@@ -306,7 +310,10 @@ impl Caches {
 
 /// The cache that a key belongs to, and the key behind the resource's prefix. Prefixes have one part (`pods`) or two
 /// (`services/specs`, `example.com/widgets`).
-fn find<'a>(by_prefix: &'a HashMap<String, Arc<ResourceCache>>, key: &'a [u8]) -> Option<(&'a Arc<ResourceCache>, &'a str)> {
+fn find<'a>(
+    by_prefix: &'a HashMap<String, Arc<ResourceCache>>,
+    key: &'a [u8],
+) -> Option<(&'a Arc<ResourceCache>, &'a str)> {
     let rest = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
     let one = rest.find('/')?;
     if let Some(cache) = by_prefix.get(&rest[..one]) {

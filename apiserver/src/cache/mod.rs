@@ -15,12 +15,13 @@ use std::task::Waker;
 
 use api::Resource;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
 
 pub use entry::{Cached, Facts};
 pub use feed::{Caches, Observer};
-pub use ring::{Change, Ring, RingEvent};
+pub use ring::{Change, Joined, Ring, RingEvent};
 pub use snapshot::Snapshot;
 pub use view::View;
 
@@ -45,6 +46,16 @@ pub struct ResourceCache {
     epoch: AtomicU64,
     wakers: Mutex<Vec<Waker>>,
     snapshots: Mutex<VecDeque<Snapshot>>,
+    joined: Mutex<JoinedList>,
+}
+
+/// The items of the last whole list, joined, while nothing changes: many clients that list the same share them.
+#[derive(Default)]
+struct JoinedList {
+    namespace: String,
+    changed: i64,
+    /// Made when the list is asked for a second time.
+    items: Option<Bytes>,
 }
 
 struct Current {
@@ -65,6 +76,7 @@ impl ResourceCache {
             epoch: AtomicU64::new(0),
             wakers: Mutex::new(Vec::new()),
             snapshots: Mutex::new(VecDeque::new()),
+            joined: Mutex::default(),
         }
     }
 
@@ -119,7 +131,19 @@ impl ResourceCache {
             return Some(Snapshot { revision, ..now });
         }
         let kept = self.snapshots.lock();
-        kept.iter().find(|s| s.changed <= revision && revision <= s.revision).map(|s| Snapshot { revision, ..s.clone() })
+        kept.iter()
+            .find(|s| s.changed <= revision && revision <= s.revision)
+            .map(|s| Snapshot { revision, ..s.clone() })
+    }
+
+    /// The items of a whole list joined by commas, if the same list was asked for before; `make` joins them.
+    pub fn joined(&self, namespace: &str, changed: i64, make: impl FnOnce() -> Bytes) -> Option<Bytes> {
+        let mut joined = self.joined.lock();
+        if joined.changed != changed || joined.namespace != namespace {
+            *joined = JoinedList { namespace: namespace.to_owned(), changed, items: None };
+            return None;
+        }
+        Some(joined.items.get_or_insert_with(make).clone())
     }
 
     /// Runs `f` on the ring.
@@ -137,6 +161,7 @@ impl ResourceCache {
                 ring.push(event);
             }
         }
+        self.joined.lock().items = None;
         let mut current = self.current.write();
         for (change, revision, object) in changes {
             current.changed = revision;

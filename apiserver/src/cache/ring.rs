@@ -56,6 +56,9 @@ pub struct Ring {
     joined: Option<(u64, u64, Bytes)>,
 }
 
+/// Joined frames, the position behind them, and the last one's revision (0 when there is none).
+pub type Joined = (Bytes, u64, i64);
+
 /// The position is no longer held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FellOut;
@@ -117,8 +120,13 @@ impl Ring {
 
     /// The frames from a position on joined into one chunk of at most about `limit` bytes, and the position behind it.
     ///
-    /// Watchers at the same position share the chunk.
-    pub fn joined(&mut self, position: u64, limit: usize) -> Result<(Bytes, u64, i64), FellOut> {
+    /// Watchers at the same position share the chunk. `None` when `plain` does not hold for one of the events.
+    pub fn joined(
+        &mut self,
+        position: u64,
+        limit: usize,
+        plain: impl Fn(&RingEvent) -> bool,
+    ) -> Result<Option<Joined>, FellOut> {
         if position < self.first {
             return Err(FellOut);
         }
@@ -126,6 +134,9 @@ impl Ring {
         let mut size = 0;
         let mut stop = start;
         while let Some(event) = self.events.get(stop) {
+            if !plain(event) {
+                return Ok(None);
+            }
             size += event.frame.len();
             stop += 1;
             if size >= limit {
@@ -135,15 +146,15 @@ impl Ring {
         let end = self.first + stop as u64;
         let revision = if stop > start { self.events[stop - 1].revision } else { 0 };
         if stop == start {
-            return Ok((Bytes::new(), position, 0));
+            return Ok(Some((Bytes::new(), position, 0)));
         }
         if stop == start + 1 {
-            return Ok((self.events[start].frame.clone(), end, revision));
+            return Ok(Some((self.events[start].frame.clone(), end, revision)));
         }
         if let Some((from, to, chunk)) = &self.joined
             && (*from, *to) == (position, end)
         {
-            return Ok((chunk.clone(), end, revision));
+            return Ok(Some((chunk.clone(), end, revision)));
         }
         let mut chunk = Vec::with_capacity(size);
         for event in self.events.range(start..stop) {
@@ -151,7 +162,7 @@ impl Ring {
         }
         let chunk = Bytes::from(chunk);
         self.joined = Some((position, end, chunk.clone()));
-        Ok((chunk, end, revision))
+        Ok(Some((chunk, end, revision)))
     }
 }
 
@@ -195,13 +206,14 @@ mod tests {
         for revision in 1..=5 {
             ring.push(event(revision));
         }
-        let (chunk, end, revision) = ring.joined(1, 1000).unwrap();
+        let (chunk, end, revision) = ring.joined(1, 1000, |_| true).unwrap().unwrap();
         assert_eq!((&chunk[..], end, revision), (&b"0002\n0003\n0004\n0005\n"[..], 5, 5));
-        let (again, ..) = ring.joined(1, 1000).unwrap();
+        let (again, ..) = ring.joined(1, 1000, |_| true).unwrap().unwrap();
         assert_eq!(chunk.as_ptr(), again.as_ptr());
-        let (none, end, _) = ring.joined(5, 1000).unwrap();
+        let (none, end, _) = ring.joined(5, 1000, |_| true).unwrap().unwrap();
         assert!(none.is_empty() && end == 5);
-        let (bounded, end, _) = ring.joined(0, 8).unwrap();
+        let (bounded, end, _) = ring.joined(0, 8, |_| true).unwrap().unwrap();
+        assert!(ring.joined(0, 100, |e| e.revision < 3).unwrap().is_none());
         assert_eq!((&bounded[..], end), (&b"0001\n0002\n"[..], 2));
     }
 }

@@ -1,8 +1,8 @@
 //! What one reader sees of a resource: namespace and selectors.
 
+use api::Status;
 use api::fields::FieldSelector;
 use api::labels::Selector;
-use api::Status;
 
 use super::entry::Cached;
 use crate::convert;
@@ -36,8 +36,9 @@ impl View {
     pub fn new(row: &Row, namespace: &str, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = match labels {
             "" => Selector::everything(),
-            text => Selector::parse(text)
-                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
+            text => {
+                Selector::parse(text).map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?
+            }
         };
         let fields = match fields {
             "" => Vec::new(),
@@ -78,11 +79,6 @@ impl View {
     /// Whether labels or fields are selected by.
     pub fn selects(&self) -> bool {
         !self.labels.is_empty() || !self.fields.is_empty()
-    }
-
-    /// Whether every object is seen.
-    pub fn is_everything(&self) -> bool {
-        self.namespace.is_empty() && !self.selects()
     }
 
     pub fn matches(&self, object: &Cached) -> bool {

@@ -16,6 +16,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The largest request body that is read, in bytes (upstream's `MaxRequestBodyBytes`).
 pub const MAX_REQUEST_BODY: usize = 3 * 1024 * 1024;
 
+/// A body must have come by then (upstream's `--request-timeout`).
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// A request's body, whichever transport it came over.
 pub enum ReqBody {
     Empty,
@@ -31,8 +34,18 @@ impl ReqBody {
         if body.is_end_stream() { Self::Empty } else { Self::Stream(body.map_err(Into::into).boxed_unsync()) }
     }
 
-    /// The whole body, refused with 413 when it is larger than [`MAX_REQUEST_BODY`].
+    /// The whole body, refused with 413 when it is larger than [`MAX_REQUEST_BODY`], with 504 when it takes too long.
     pub async fn collect(self) -> Result<Bytes, Status> {
+        match self {
+            Self::Empty => Ok(Bytes::new()),
+            body => tokio::time::timeout(BODY_TIMEOUT, body.read()).await.unwrap_or_else(|_| {
+                let text = "Timeout: request did not complete within the allotted timeout";
+                Err(Status::failure(Reason::Timeout, text))
+            }),
+        }
+    }
+
+    async fn read(self) -> Result<Bytes, Status> {
         let Self::Stream(mut body) = self else { return Ok(Bytes::new()) };
         if body.size_hint().lower() > MAX_REQUEST_BODY as u64 {
             return Err(too_large());

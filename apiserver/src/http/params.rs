@@ -72,7 +72,9 @@ where
     T::Err: std::fmt::Display,
 {
     value.parse().map_err(|_| {
-        Status::bad_request(format!("unable to parse query parameter {name}: strconv.ParseInt: parsing {value:?}: invalid syntax"))
+        Status::bad_request(format!(
+            "unable to parse query parameter {name}: strconv.ParseInt: parsing {value:?}: invalid syntax"
+        ))
     })
 }
 

@@ -148,9 +148,10 @@ mod tests {
             ("/api/v1/namespaces/a/pods/p", ["", "v1", "pods", "a", "p", "", ""]),
             ("/api/v1/namespaces/a/pods/p/proxy/x/y", ["", "v1", "pods", "a", "p", "proxy", "x/y"]),
             ("/apis/apps/v1/namespaces/a/deployments/d/scale", ["apps", "v1", "deployments", "a", "d", "scale", ""]),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/x", [
-                "rbac.authorization.k8s.io", "v1", "clusterroles", "", "x", "", "",
-            ]),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/x",
+                ["rbac.authorization.k8s.io", "v1", "clusterroles", "", "x", "", ""],
+            ),
         ] {
             let t = target(path);
             assert_eq!([t.group, t.version, t.resource, t.namespace, t.name, t.subresource, t.rest], parts, "{path}");

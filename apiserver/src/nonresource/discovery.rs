@@ -31,14 +31,16 @@ pub struct Document {
 impl Document {
     pub fn new(body: Vec<u8>) -> Self {
         let digest = Sha256::digest(&body);
-        let hex: String = digest.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789ABCDEF"[n as usize])).collect();
+        let hex: String =
+            digest.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from(b"0123456789ABCDEF"[n as usize])).collect();
         Self { body: Bytes::from(body), tag: format!("\"{hex}\"") }
     }
 
     /// The document, or 304 when the client has it.
     pub fn answer(&self, headers: &HeaderMap, content_type: &'static str) -> Response {
         let has = headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == self.tag.as_bytes());
-        let (code, body) = if has { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, self.body.clone()) };
+        let (code, body) =
+            if has { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, self.body.clone()) };
         let mut response = response::full(code, content_type, body);
         if let Ok(tag) = HeaderValue::from_str(&self.tag) {
             response.headers_mut().insert(header::ETAG, tag);

@@ -7,7 +7,8 @@ use crate::http::{Response, response};
 use crate::server::Shared;
 
 /// The checks, by upstream's names; `true` for those that only readiness asks.
-const CHECKS: &[(&str, bool)] = &[("ping", false), ("log", false), ("etcd", false), ("informer-sync", true), ("shutdown", true)];
+const CHECKS: &[(&str, bool)] =
+    &[("ping", false), ("log", false), ("etcd", false), ("informer-sync", true), ("shutdown", true)];
 
 /// Answers a health path, or `None` when it is none.
 pub fn handle(server: &Shared, path: &str, query: &str) -> Option<Response> {
@@ -21,7 +22,8 @@ pub fn handle(server: &Shared, path: &str, query: &str) -> Option<Response> {
     let checks = CHECKS.iter().filter(|(_, only_ready)| ready || !only_ready);
     if !check.is_empty() {
         let (name, _) = checks.into_iter().find(|(name, _)| *name == check)?;
-        let answer = if holds(server, name) { (StatusCode::OK, "ok") } else { (StatusCode::INTERNAL_SERVER_ERROR, "failed") };
+        let answer =
+            if holds(server, name) { (StatusCode::OK, "ok") } else { (StatusCode::INTERNAL_SERVER_ERROR, "failed") };
         return Some(text(answer.0, answer.1.to_owned()));
     }
     let excluded: Vec<_> = pairs(query).filter(|(k, _)| k == "exclude").map(|(_, v)| v.into_owned()).collect();

@@ -58,8 +58,15 @@ impl Prepared {
     fn entry(&self, row: &Row, revision: i64) -> Result<Arc<Cached>, Status> {
         let facts = Facts::none();
         if revision == 0 {
-            let layout = Layout { metadata: 0 };
-            return Ok(Arc::new(Cached::new(&self.short, row.resource.namespaced, 0, self.plain.clone(), layout, facts)));
+            let layout = storage::layout(&self.plain).unwrap_or(Layout { metadata: 0 });
+            return Ok(Arc::new(Cached::new(
+                &self.short,
+                row.resource.namespaced,
+                0,
+                self.plain.clone(),
+                layout,
+                facts,
+            )));
         }
         let mut wire = Vec::new();
         let layout = storage::splice_into(&mut wire, &self.plain, revision).map_err(Status::internal)?;
@@ -106,11 +113,8 @@ pub async fn put_with(
 ) -> Result<Option<Arc<Cached>>, Status> {
     let lease = server.leases.lease_for(&row.storage.storage_prefix).await.map_err(unavailable)?;
     let put = Op::Put { key: prepared.key.clone(), value: prepared.value.clone(), lease, prev_kv: false };
-    let mut txn = TxnRequest {
-        compare: vec![compare(&prepared.key, expected)],
-        success: vec![put],
-        failure: Vec::new(),
-    };
+    let mut txn =
+        TxnRequest { compare: vec![compare(&prepared.key, expected)], success: vec![put], failure: Vec::new() };
     for (compare, op) in beside {
         txn.compare.push(compare);
         txn.success.push(op);
@@ -130,7 +134,13 @@ pub async fn put_with(
 }
 
 /// Removes an object if its revision is still the expected one; `None` when it is not. Returns the deletion's revision.
-pub async fn delete(server: &Shared, row: &Row, namespace: &str, name: &str, expected: i64) -> Result<Option<i64>, Status> {
+pub async fn delete(
+    server: &Shared,
+    row: &Row,
+    namespace: &str,
+    name: &str,
+    expected: i64,
+) -> Result<Option<i64>, Status> {
     let key = Bytes::from(row.storage_key(namespace, name));
     let txn = TxnRequest {
         compare: vec![compare(&key, expected)],

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::commit::{self, Prepared};
-use super::{Call, decode, options, prepare};
+use super::{Call, decode, managed, options, prepare};
 use crate::cache::Cached;
 use crate::http::Response;
 
@@ -30,13 +30,15 @@ pub async fn create(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     if !object::resource_version(&object).is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
+    decode::default(call, &mut object);
+    managed::note(call, &mut object, None);
     let created = store(call, object).await?;
     Ok(call.answer(StatusCode::CREATED, &created))
 }
 
-/// Runs a decoded object through the pipeline and stores it, under other generated names when one is taken.
-pub async fn store(call: &Call<'_>, mut object: Object) -> Result<Arc<Cached>, Status> {
-    decode::default(call, &mut object);
+/// Runs an object, decoded, defaulted and with its owners noted, through the pipeline and stores it, under other
+/// generated names when one is taken.
+pub async fn store(call: &Call<'_>, object: Object) -> Result<Arc<Cached>, Status> {
     if !object::name(&object).is_empty() || object::meta_str(&object, "generateName").is_empty() {
         return attempt(call, object).await;
     }
@@ -70,8 +72,7 @@ pub fn generate(prefix: &str) -> String {
 
 async fn attempt(call: &Call<'_>, object: Object) -> Result<Arc<Cached>, Status> {
     let options = options::of(call, "CreateOptions");
-    let object = admit_fresh(call, object, &options).await?;
-    let mut object = super::managed::on_create(call, object)?;
+    let mut object = admit_fresh(call, object, &options).await?;
     prepare::before_create(call, &mut object);
     let reserved = crate::allocate::on_create(call, &mut object)?;
     prepare::validate(call, &object, None)?;
@@ -91,17 +92,17 @@ async fn attempt(call: &Call<'_>, object: Object) -> Result<Arc<Cached>, Status>
 /// Mutating admission. What it looks up may have been written through another server a moment ago, so a refusal is
 /// repeated once on caches that hold all that was committed.
 async fn admit_fresh(call: &Call<'_>, object: Object, options: &Object) -> Result<Object, Status> {
-    let again = object.clone();
+    let before = call.server.caches.progress.applied();
     match prepare::admit(call, Operation::Create, object, None, options) {
-        Err(status) if status.is(Reason::Forbidden) || status.is(Reason::NotFound) => {
-            let before = call.server.caches.progress.applied();
+        Ok(object) => Ok(object),
+        Err(refused) if refused.status.is(Reason::Forbidden) || refused.status.is(Reason::NotFound) => {
             call.server.fresh().await?;
             if call.server.caches.progress.applied() == before {
-                return Err(status);
+                return Err(refused.status);
             }
-            prepare::admit(call, Operation::Create, again, None, options)
+            prepare::admit(call, Operation::Create, refused.object, None, options).map_err(|refused| refused.status)
         }
-        done => done,
+        Err(refused) => Err(refused.status),
     }
 }
 

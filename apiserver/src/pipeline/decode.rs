@@ -49,9 +49,9 @@ pub fn settle_namespace(call: &Call<'_>, object: &mut Object) -> Result<(), Stat
         return Ok(());
     }
     if given != call.namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )));
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

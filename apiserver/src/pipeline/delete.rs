@@ -37,7 +37,9 @@ pub async fn delete(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
             let accepted = asked.orphan_dependents == Some(false);
             call.answer(if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, &object)
         }
-        Outcome::Deleted(last) if quirks::returned_when_deleted(&call.row.gvr) => call.answer_object(StatusCode::OK, &last),
+        Outcome::Deleted(last) if quirks::returned_when_deleted(&call.row.gvr) => {
+            call.answer_object(StatusCode::OK, &last)
+        }
         Outcome::Deleted(last) => response::json(StatusCode::OK, call.accept, success(call, &last)),
     })
 }
@@ -130,7 +132,8 @@ fn plan(call: &Call<'_>, asked: &DeleteOptions, old: &Object) -> Result<(Object,
         Graceful::Seconds(seconds) => seconds > 0,
         Graceful::No => false,
     };
-    let finalizers_changed = settle_finalizers(asked.propagation(), quirks::orphans_by_default(&call.row.gvr), &mut new);
+    let finalizers_changed =
+        settle_finalizers(asked.propagation(), quirks::orphans_by_default(&call.row.gvr), &mut new);
     if has_finalizers(&new) {
         if !graceful && !object::is_terminating(&new) {
             mark(&mut new, 0);

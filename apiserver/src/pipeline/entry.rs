@@ -161,7 +161,6 @@ async fn resource(
     verb: &'static str,
     seen: &mut Seen,
 ) -> Result<Response, Status> {
-    seen.labels.set(&target, verb);
     let malformed = || Status::bad_request("the path has a malformed escape");
     let name = route::unescape(target.name).ok_or_else(malformed)?;
     let namespace = route::unescape(target.namespace).ok_or_else(malformed)?;
@@ -171,11 +170,17 @@ async fn resource(
         return Err(Status::no_such_path());
     };
     drop(rows);
+    seen.labels.set(&row, verb, target.subresource);
     check_scope(&row, &target)?;
     check_verb(&row, &target, verb)?;
     params.watch |= target.watch_prefix;
-    let offer = if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
-    let mut accept = negotiate::accept(&parts.headers, offer)?;
+    let offer =
+        if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
+    let mut accept = match negotiate::accept(&parts.headers, offer) {
+        // What a connection answers with is not ours to choose.
+        Err(_) if crate::proxy::is_connection(target.subresource) => Accept::default(),
+        accept => accept?,
+    };
     accept.pretty = params.pretty.unwrap_or(accept.pretty);
     seen.accept = Accept { shape: Shape::Whole, ..accept };
     let call = Call {
@@ -233,7 +238,8 @@ fn check_scope(row: &Row, target: &Target<'_>) -> Result<(), Status> {
 fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> {
     let refused = || Status::method_not_allowed(target.group, target.resource, verb);
     if target.subresource.is_empty() {
-        let across = row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
+        let across =
+            row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
         let misplaced = match verb {
             "update" | "patch" => target.name.is_empty(),
             "create" => !target.name.is_empty(),

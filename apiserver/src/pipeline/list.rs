@@ -32,7 +32,24 @@ pub struct Page {
     pub continues: String,
     /// Items after this page, when that is known.
     pub remaining: Option<usize>,
+    /// Revision of the resource's newest change in it.
+    pub changed: i64,
+    /// Whether it is all of its namespace.
+    pub is_whole: bool,
 }
+
+impl Page {
+    fn of(snapshot: &Snapshot, items: Vec<Arc<Cached>>) -> Self {
+        let (revision, changed) = (snapshot.revision, snapshot.changed);
+        Self { revision, items, continues: String::new(), remaining: None, changed, is_whole: false }
+    }
+}
+
+/// Larger lists are not kept joined, in bytes.
+const SHARED_BYTES: usize = 16 << 20;
+
+/// Lists of more items than this are joined once for all who ask for the same.
+const SHARED_FROM: usize = 64;
 
 /// Answers a list request.
 pub async fn list(call: &Call<'_>) -> Result<Response, Status> {
@@ -55,12 +72,13 @@ pub async fn page(call: &Call<'_>, view: &View) -> Result<Page, Status> {
     if let (Some(name), true) = (view.exact_name(), !call.row.resource.namespaced || !view.namespace.is_empty()) {
         let key = call.row.key(&view.namespace, name);
         let items = snapshot.objects.get(key.as_str()).filter(|o| view.matches(o)).cloned().into_iter().collect();
-        return Ok(Page { revision: snapshot.revision, items, continues: String::new(), remaining: None });
+        return Ok(Page::of(&snapshot, items));
     }
     let limit = if params.limit == 0 || params.resource_version == "0" { usize::MAX } else { params.limit as usize };
     let mut matching = snapshot.range(&view.namespace, &after).filter(|o| view.matches(o));
     let items: Vec<_> = matching.by_ref().take(limit).cloned().collect();
-    let mut page = Page { revision: snapshot.revision, items, continues: String::new(), remaining: None };
+    let mut page = Page::of(&snapshot, items);
+    page.is_whole = after.is_empty() && limit == usize::MAX && !view.selects();
     if let (Some(_), Some(last)) = (matching.next(), page.items.last()) {
         page.continues = encode_token(snapshot.revision, &last.key);
         if !view.selects() {
@@ -155,12 +173,14 @@ fn check_options(call: &Call<'_>) -> Result<(), Status> {
         }
         if !matches!(matching, "Exact" | "NotOlderThan") {
             return Err(invalid_options(&format!(
-                "resourceVersionMatch: Unsupported value: {matching:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+                "resourceVersionMatch: Unsupported value: {matching:?}: \
+                 supported values: \"Exact\", \"NotOlderThan\", \"\""
             )));
         }
         if matching == "Exact" && params.resource_version == "0" {
             return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch: Forbidden: \
+                 resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ));
         }
     }
@@ -217,15 +237,36 @@ pub fn head(kind: &str, api_version: &str, page: &Page) -> Bytes {
 /// Whole objects as a list.
 pub fn whole(call: &Call<'_>, page: &Page) -> Response {
     let row = call.row;
+    let head = head(&row.resource.list_kind, &row.resource.api_version(), page);
+    let (open, close) = (Bytes::from_static(b"\"items\":["), Bytes::from_static(b"]}\n"));
+    let size: usize = page.items.iter().map(|i| i.wire.len()).sum();
+    let shared = page.items.len() > SHARED_FROM && size < SHARED_BYTES;
+    if page.is_whole && row.is_storage() && shared {
+        let join = || Bytes::from(joined(&page.items));
+        if let Some(items) = row.cache.joined(call.namespace, page.changed, join) {
+            return response::json_pieces(call.accept, call.gzip, vec![head, open, items, close]);
+        }
+    }
     let mut pieces = Vec::with_capacity(page.items.len() * 2 + 3);
-    pieces.push(head(&row.resource.list_kind, &row.resource.api_version(), page));
-    pieces.push(Bytes::from_static(b"\"items\":["));
+    pieces.extend([head, open]);
     for (n, item) in page.items.iter().enumerate() {
         if n > 0 {
             pieces.push(Bytes::from_static(b","));
         }
         pieces.push(super::render::wire_of(row, item));
     }
-    pieces.push(Bytes::from_static(b"]}\n"));
+    pieces.push(close);
     response::json_pieces(call.accept, call.gzip, pieces)
+}
+
+fn joined(items: &[Arc<Cached>]) -> Vec<u8> {
+    let size = items.iter().map(|i| i.wire.len() + 1).sum();
+    let mut out = Vec::with_capacity(size);
+    for (n, item) in items.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&item.wire);
+    }
+    out
 }

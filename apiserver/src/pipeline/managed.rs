@@ -1,15 +1,26 @@
 //! managedFields: who set which field, kept up to date on every write.
 
-use api::{Object, Status};
+use api::Object;
+use api::apply::Write;
 
-use super::Call;
+use super::{Call, prepare};
 
-/// Notes the creator as the owner of all that it set.
-pub fn on_create(_call: &Call<'_>, new: Object) -> Result<Object, Status> {
-    Ok(new)
+/// Runs `f` with the write that a request is, as far as ownership is concerned.
+pub fn with<T>(call: &Call<'_>, f: impl FnOnce(&Write<'_>) -> T) -> T {
+    let resource = &call.row.resource;
+    let (api_version, manager) = (resource.api_version(), call.field_manager());
+    f(&Write {
+        schema: &resource.schema,
+        api_version: &api_version,
+        kind: &resource.kind,
+        subresource: call.subresource,
+        manager: &manager,
+        status_apart: resource.subresource("status").is_some(),
+        now: prepare::now(),
+    })
 }
 
-/// Notes who changed which field of a stored object.
-pub fn on_update(_call: &Call<'_>, new: Object, _old: &Object) -> Result<Object, Status> {
-    Ok(new)
+/// Notes in a new or changed object who owns what; `old` is the stored one.
+pub fn note(call: &Call<'_>, new: &mut Object, old: Option<&Object>) {
+    with(call, |write| write.update(old, new));
 }

@@ -3,6 +3,7 @@
 //! The verbs of the main resource and of subresources that are the same object live here; the others in
 //! `crate::subresources`. Dry run differs at commit only.
 
+pub mod apply;
 pub mod collection;
 pub mod commit;
 pub mod create;

@@ -127,7 +127,8 @@ impl DeleteOptions {
             None | Some("Orphan" | "Background" | "Foreground") => {}
             Some(other) => {
                 return Err(invalid(&format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                    "propagationPolicy: Unsupported value: {other:?}: \
+                     supported values: \"Background\", \"Foreground\", \"Orphan\""
                 )));
             }
         }

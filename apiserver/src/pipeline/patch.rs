@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Call, decode, update};
+use super::{Call, decode, managed, update};
 use crate::http::Response;
 use crate::http::negotiate;
 
@@ -48,11 +48,14 @@ impl Patch {
 pub async fn patch(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     let content_type = negotiate::content_type(call.headers);
     if content_type == APPLY {
-        return Err(negotiate::unsupported(&[MERGE]));
+        return super::apply::apply(call, body).await;
     }
     let patch = Patch::parse(content_type, body)?;
     if call.params.force.is_some() {
-        return Err(super::options::invalid("PatchOptions", "force: Forbidden: may not be specified for non-apply patch"));
+        return Err(super::options::invalid(
+            "PatchOptions",
+            "force: Forbidden: may not be specified for non-apply patch",
+        ));
     }
     let asked = patch.named_version();
     let mode = decode::field_validation(call)?;
@@ -86,5 +89,6 @@ fn patched(call: &Call<'_>, patch: &Patch, old: &Object, mode: FieldValidation) 
         )));
     }
     decode::default(call, &mut new);
+    managed::note(call, &mut new, Some(old));
     Ok(new)
 }

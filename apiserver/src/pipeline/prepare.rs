@@ -6,20 +6,42 @@ use serde_json::{Value, json};
 
 use super::Call;
 
+/// A refusal, and the object as far as admission had come with it.
+pub struct Refused {
+    pub status: Status,
+    pub object: Object,
+}
+
 /// Runs an object through mutating admission.
-pub fn admit(call: &Call<'_>, operation: Operation, new: Object, old: Option<&Object>, options: &Object) -> Result<Object, Status> {
+pub fn admit(
+    call: &Call<'_>,
+    operation: Operation,
+    new: Object,
+    old: Option<&Object>,
+    options: &Object,
+) -> Result<Object, Box<Refused>> {
     let admission = &call.server.access.admission;
     if !admission.handles(operation, &call.row.gvr, call.subresource) {
         return Ok(new);
     }
     let mut request = request(call, operation, Some(new), old, options);
-    admission.admit(&mut request, &**call.server)?;
+    let admitted = admission.admit(&mut request, &**call.server);
     call.warn(std::mem::take(&mut request.warnings));
-    request.object.ok_or_else(|| Status::internal("admission took the object away"))
+    let object = request.object.unwrap_or_default();
+    match admitted {
+        Ok(()) => Ok(object),
+        Err(status) => Err(Box::new(Refused { status, object })),
+    }
 }
 
 /// Runs an object through validating admission, and hands it back.
-pub fn admit_final(call: &Call<'_>, operation: Operation, new: Object, old: Option<&Object>, options: &Object) -> Result<Object, Status> {
+pub fn admit_final(
+    call: &Call<'_>,
+    operation: Operation,
+    new: Object,
+    old: Option<&Object>,
+    options: &Object,
+) -> Result<Object, Status> {
     let admission = &call.server.access.admission;
     if !admission.handles(operation, &call.row.gvr, call.subresource) {
         return Ok(new);
@@ -31,7 +53,12 @@ pub fn admit_final(call: &Call<'_>, operation: Operation, new: Object, old: Opti
 }
 
 /// Asks admission about a delete or connect, which have no new object.
-pub fn admit_without_object(call: &Call<'_>, operation: Operation, old: Option<&Object>, options: &Object) -> Result<(), Status> {
+pub fn admit_without_object(
+    call: &Call<'_>,
+    operation: Operation,
+    old: Option<&Object>,
+    options: &Object,
+) -> Result<(), Status> {
     let admission = &call.server.access.admission;
     if !admission.handles(operation, &call.row.gvr, call.subresource) {
         return Ok(());

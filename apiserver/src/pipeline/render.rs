@@ -143,7 +143,8 @@ impl Renderer {
             Form::Metadata { version } => ("PartialObjectMetadata", *version),
             Form::Table(table) => ("Table", table.version),
         };
-        let object = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{{\"resourceVersion\":\"");
+        let object =
+            format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{{\"resourceVersion\":\"");
         Bytes::from(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}"))
     }
 

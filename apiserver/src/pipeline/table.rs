@@ -35,7 +35,8 @@ impl Tabular {
         let definitions: Vec<Value> = api::printer::columns(&row.resource)
             .iter()
             .map(|c| {
-                json!({"name": c.name, "type": c.ty, "format": c.format, "description": c.description, "priority": c.priority})
+                json!({"name": c.name, "type": c.ty, "format": c.format, "description": c.description,
+                    "priority": c.priority})
             })
             .collect();
         let columns = serde_json::to_vec(&definitions).unwrap_or_else(|_| unreachable!("columns are text"));
@@ -68,7 +69,8 @@ impl Tabular {
         serde_json::to_writer(&mut *out, &cells).unwrap_or_else(|_| unreachable!("cells are JSON values"));
         if !conditions.is_empty() {
             out.extend_from_slice(b",\"conditions\":");
-            serde_json::to_writer(&mut *out, &conditions).unwrap_or_else(|_| unreachable!("conditions are JSON values"));
+            serde_json::to_writer(&mut *out, &conditions)
+                .unwrap_or_else(|_| unreachable!("conditions are JSON values"));
         }
         match self.include {
             Include::None => {}

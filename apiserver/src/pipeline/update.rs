@@ -29,16 +29,21 @@ pub async fn update(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
         return create(call, object).await;
     }
     let asked = object::resource_version(&object).to_owned();
-    let change = |_: &Object| Ok(object.clone());
+    let change = |old: &Object| {
+        let mut new = object.clone();
+        managed::note(call, &mut new, Some(old));
+        Ok(new)
+    };
     let stored = apply_change(call, &asked, &change, "UpdateOptions").await?;
     Ok(call.answer(StatusCode::OK, &stored))
 }
 
-async fn create(call: &Call<'_>, object: Object) -> Result<Response, Status> {
+async fn create(call: &Call<'_>, mut object: Object) -> Result<Response, Status> {
     if !object::resource_version(&object).is_empty() && object::resource_version(&object) != "0" {
         let (group, resource) = (&call.row.gvr.group, &call.row.gvr.resource);
         return Err(Status::not_found(group, resource, call.name));
     }
+    managed::note(call, &mut object, None);
     let created = super::create::store(call, object).await?;
     Ok(call.answer(StatusCode::CREATED, &created))
 }
@@ -85,7 +90,12 @@ pub type Change<'c> = dyn Fn(&Object) -> Result<Object, Status> + Send + Sync + 
 /// Reads, changes, admits, validates and commits; anew when another write came between and no version was named.
 ///
 /// `asked` is the resource version that the caller names; a change that names another than the stored one is a 409.
-pub async fn apply_change(call: &Call<'_>, asked: &str, change: &Change<'_>, kind: &str) -> Result<Arc<Cached>, Status> {
+pub async fn apply_change(
+    call: &Call<'_>,
+    asked: &str,
+    change: &Change<'_>,
+    kind: &str,
+) -> Result<Arc<Cached>, Status> {
     let options = options::of(call, kind);
     for _ in 0..ATTEMPTS {
         let Some(cached) = current(call).await? else { return Err(call.not_found()) };
@@ -128,8 +138,7 @@ async fn attempt(
     object::metadata_mut(&mut new).insert("resourceVersion".to_owned(), json!(cached.revision.to_string()));
     object::metadata_mut(&mut new).remove("selfLink");
     validate::meta::before_update(&mut new, old);
-    let new = prepare::admit(call, Operation::Update, new, Some(old), options)?;
-    let mut new = managed::on_update(call, new, old)?;
+    let mut new = prepare::admit(call, Operation::Update, new, Some(old), options).map_err(|refused| refused.status)?;
     prepare::prepare(call, &mut new, Some(old));
     let reserved = crate::allocate::on_update(call, &mut new, old)?;
     prepare::validate(call, &new, Some(old))?;

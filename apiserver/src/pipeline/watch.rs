@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Call;
 use super::render::Renderer;
-use crate::cache::{Cached, Change, ResourceCache, RingEvent, Snapshot, View};
+use crate::cache::{Cached, Change, Joined, ResourceCache, RingEvent, Snapshot, View};
 use crate::http::{Body, BoxError, Response};
 use crate::server::Shared;
 
@@ -53,7 +53,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         Begin::After(revision) => (revision, Vec::new()),
     };
     let position = cache.with_ring(|ring| (ring.position_after(revision), ring.since()));
-    let (renderer, plain) = (Renderer::new(call), view.is_everything());
+    let renderer = Renderer::new(call);
     let state = match position {
         (Ok(position), _) => State::Initial { objects: initial.into_iter(), position },
         (Err(_), oldest) => State::Failing(too_old(revision, oldest)),
@@ -62,7 +62,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let mut body = WatchBody {
         server: call.server.clone(),
         cache,
-        plain: plain && renderer.is_whole(),
+        plain: !view.selects() && renderer.is_whole(),
         view,
         bookmark: renderer.bookmark_head(),
         renderer,
@@ -78,7 +78,11 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     };
     body.set_timer();
     let mut response = Response::new(Body::stream(body));
-    let kind = if call.accept.format == crate::http::negotiate::Format::Yaml { "application/yaml" } else { "application/json" };
+    let kind = if call.accept.format == crate::http::negotiate::Format::Yaml {
+        "application/yaml"
+    } else {
+        "application/json"
+    };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }
@@ -93,7 +97,8 @@ async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
     }
     if initial.is_none() && !params.resource_version_match.is_empty() {
         return Err(super::list::invalid_options(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            "resourceVersionMatch: Forbidden: \
+             resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
         ));
     }
     let revision = super::list::parse_revision(&params.resource_version)?;
@@ -104,9 +109,7 @@ async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
             let snapshot = call.row.cache.snapshot(caches.progress.applied());
             Ok(if initial == Some(false) { Begin::After(snapshot.revision) } else { Begin::Objects(snapshot) })
         }
-        Some(0) if initial != Some(false) => {
-            Ok(Begin::Objects(call.row.cache.snapshot(caches.progress.applied())))
-        }
+        Some(0) if initial != Some(false) => Ok(Begin::Objects(call.row.cache.snapshot(caches.progress.applied()))),
         Some(revision) if initial == Some(true) => {
             call.server.reached(revision).await?;
             Ok(Begin::Objects(call.row.cache.snapshot(caches.progress.applied())))
@@ -132,8 +135,13 @@ fn too_old(wanted: i64, oldest: i64) -> Status {
 
 enum State {
     /// Sending the objects that existed, then going live from the position.
-    Initial { objects: std::vec::IntoIter<Arc<Cached>>, position: u64 },
-    Live { position: u64 },
+    Initial {
+        objects: std::vec::IntoIter<Arc<Cached>>,
+        position: u64,
+    },
+    Live {
+        position: u64,
+    },
     /// An ERROR event is to be sent, then the end.
     Failing(Status),
     Done,
@@ -144,7 +152,7 @@ struct WatchBody {
     cache: Arc<ResourceCache>,
     view: View,
     renderer: Renderer,
-    /// Whether events go out as the ring has them.
+    /// Whether events of the namespace go out as the ring has them.
     plain: bool,
     state: State,
     /// Everything up to here was sent.
@@ -205,11 +213,10 @@ impl WatchBody {
 
     fn live(&mut self, position: u64) -> Option<Bytes> {
         let applied = self.server.caches.progress.applied();
-        let (cache, plain) = (self.cache.clone(), self.plain);
-        let taken = if plain {
-            cache.with_ring(|ring| ring.joined(position, CHUNK).map_err(|_| ring.since()))
-        } else {
-            self.filtered(position)
+        let taken = match self.shared_chunk(position) {
+            Ok(Some(joined)) => Ok(joined),
+            Ok(None) => self.filtered(position),
+            Err(oldest) => Err(oldest),
         };
         match taken {
             Ok((chunk, end, revision)) => {
@@ -228,8 +235,18 @@ impl WatchBody {
         }
     }
 
+    /// Frames as the ring has them, when the view sees all of them so.
+    fn shared_chunk(&self, position: u64) -> Result<Option<Joined>, i64> {
+        if !self.plain {
+            return Ok(None);
+        }
+        let namespace = self.view.namespace.as_str();
+        let plain = |event: &RingEvent| namespace.is_empty() || event.object.namespace() == namespace;
+        self.cache.with_ring(|ring| ring.joined(position, CHUNK, plain).map_err(|_| ring.since()))
+    }
+
     /// Events that the view sees, as it sees them; `Err` is the oldest revision when the position is lost.
-    fn filtered(&self, position: u64) -> Result<(Bytes, u64, i64), i64> {
+    fn filtered(&self, position: u64) -> Result<Joined, i64> {
         let (mut at, mut last) = (position, 0);
         let mut chunk = Vec::new();
         // Events are taken in small runs so that the ring is not locked while they are rendered.

@@ -1,7 +1,7 @@
 //! The messages by name: field numbers, JSON names and kinds, from `data/protobuf.txt`.
 //!
-//! A line without indentation names a message; each line below it is `number jsonName kind`. `^` as a name means that the
-//! message's fields stand in the outer object. Kinds: `s` text, `y` bytes, `b` boolean, `i` integer, `d` double,
+//! A line without indentation names a message; each line below it is `number jsonName kind`. `^` as a name means that
+//! the message's fields stand in the outer object. Kinds: `s` text, `y` bytes, `b` boolean, `i` integer, `d` double,
 //! `q` quantity, `t` and `u` times, `o` int-or-string, `r` raw JSON, `D` duration, `e` wrapped list of text, `@NAME` a
 //! message; with `*` a pointer, whose zero means something, `[]` a list, `{}` a map from text.
 

@@ -1,5 +1,5 @@
-//! Bodies in `application/vnd.kubernetes.protobuf`, which kubectl and components send: read into the same JSON values that
-//! other bodies become. Answers are never protobuf; clients accept JSON beside it.
+//! Bodies in `application/vnd.kubernetes.protobuf`, which kubectl and components send: read into the same JSON values
+//! that other bodies become. Answers are never protobuf; clients accept JSON beside it.
 
 mod decode;
 mod messages;
@@ -24,9 +24,10 @@ fn read(body: &[u8]) -> Result<Value, Error> {
     let body = body.strip_prefix(MAGIC).ok_or(Error("the body has no protobuf prefix".to_owned()))?;
     let envelope = decode::envelope(body)?;
     let name = messages::name_of(&envelope.api_version, &envelope.kind);
-    let message = messages::get(&name)
-        .or_else(|| messages::get(&format!("meta/v1.{}", envelope.kind)))
-        .ok_or_else(|| Error(format!("no protobuf form of {}, Kind={} is known", envelope.api_version, envelope.kind)))?;
+    let message =
+        messages::get(&name).or_else(|| messages::get(&format!("meta/v1.{}", envelope.kind))).ok_or_else(|| {
+            Error(format!("no protobuf form of {}, Kind={} is known", envelope.api_version, envelope.kind))
+        })?;
     let mut object = decode::message(message, envelope.raw, 0)?;
     object.insert("apiVersion".to_owned(), envelope.api_version.into());
     object.insert("kind".to_owned(), envelope.kind.into());

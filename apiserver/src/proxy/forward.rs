@@ -111,7 +111,8 @@ async fn connect(server: &Shared, target: &Target) -> std::io::Result<Box<dyn Io
 }
 
 fn outgoing(target: &Target, parts: &Parts, body: ReqBody) -> Result<Request<ReqBody>, Status> {
-    let uri: Uri = target.path.parse().map_err(|e| Status::bad_request(format!("the path cannot be forwarded: {e}")))?;
+    let uri: Uri =
+        target.path.parse().map_err(|e| Status::bad_request(format!("the path cannot be forwarded: {e}")))?;
     let upgrade = parts.headers.get(header::UPGRADE).cloned();
     let mut headers = HeaderMap::with_capacity(parts.headers.len());
     for (name, value) in &parts.headers {
@@ -142,7 +143,10 @@ fn tunnel(parts: &Parts, answer: &mut http::Response<hyper::body::Incoming>) -> 
     let backend = hyper::upgrade::on(answer);
     let Some(client) = parts.extensions.get::<OnUpgrade>().cloned() else {
         tracing::warn!("a client without an upgradable connection asked for an upgrade");
-        return crate::http::response::status(&Status::bad_request("the connection cannot be upgraded"), Default::default());
+        return crate::http::response::status(
+            &Status::bad_request("the connection cannot be upgraded"),
+            Default::default(),
+        );
     };
     tokio::spawn(async move {
         match tokio::try_join!(client, backend) {

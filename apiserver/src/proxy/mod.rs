@@ -7,6 +7,8 @@ mod tls;
 
 use api::Status;
 use apiserver_admission::Operation;
+use apiserver_auth::Attributes;
+use apiserver_auth::authorize::check;
 use http::request::Parts;
 
 use crate::http::Response;
@@ -20,8 +22,24 @@ pub fn is_connection(subresource: &str) -> bool {
     matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 
+/// A WebSocket begins with a GET, but what it does needs the right to create, as it would by POST.
+fn may_create(call: &Call<'_>) -> Result<(), Status> {
+    let gvr = &call.row.gvr;
+    let attributes = Attributes {
+        version: &gvr.version,
+        subresource: call.subresource,
+        namespace: call.namespace,
+        name: call.name,
+        ..Attributes::resource(call.user, "create", &gvr.group, &gvr.resource)
+    };
+    check(&*call.server.access.authorizer, &attributes, &**call.server).map(drop)
+}
+
 /// Forwards a request to where its object runs.
 pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Result<Response, Status> {
+    if call.verb == "get" && matches!(call.subresource, "exec" | "attach" | "portforward") {
+        may_create(call)?;
+    }
     let name = target::object_name(call);
     let cached = update::named(call, name).await?.ok_or_else(|| call.not_found())?;
     let object = update::decoded(call, &cached)?;

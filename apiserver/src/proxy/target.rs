@@ -19,8 +19,6 @@ pub struct Target {
     pub port: u16,
     /// Path and query.
     pub path: String,
-    /// The path under which the client sees it, for redirects; empty when that does not matter.
-    pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +37,11 @@ pub fn of(call: &Call<'_>, object: &Object, query: &str, rest: &str) -> Result<T
         ("pods", kind) => pod(call, object, kind, query),
         ("nodes", _) => {
             let (host, port) = kubelet(object)?;
-            Ok(Target { scheme: Scheme::Kubelet, host, port, path: with_query(&format!("/{rest}"), query), name: host_name(object) })
+            Ok(Target { scheme: Scheme::Kubelet, host, port, path: with_query(&format!("/{rest}"), query) })
         }
         ("services", _) => service_proxy(call, object, query, rest),
         (resource, _) => Err(Status::method_not_allowed(&call.row.gvr.group, resource, call.verb)),
     }
-}
-
-fn host_name(node: &Object) -> String {
-    object::name(node).to_owned()
 }
 
 /// A node's kubelet: its internal address and port.
@@ -72,10 +66,7 @@ fn pod(call: &Call<'_>, pod: &Object, kind: &str, query: &str) -> Result<Target,
     let node = object::str_at(pod, &["spec", "nodeName"]);
     let (namespace, name) = (object::namespace(pod), object::name(pod));
     if node.is_empty() {
-        let why = match kind {
-            "log" => format!("pod {name} does not have a host assigned"),
-            _ => format!("pod {name} does not have a host assigned"),
-        };
+        let why = format!("pod {name} does not have a host assigned");
         return Err(Status::bad_request(why));
     }
     let gvr = &apiserver_auth::objects::NODES;
@@ -88,7 +79,7 @@ fn pod(call: &Call<'_>, pod: &Object, kind: &str, query: &str) -> Result<Target,
         "attach" => with_query(&format!("/attach/{namespace}/{name}/{container}"), &stream_query(query)),
         _ => with_query(&format!("/portForward/{namespace}/{name}"), &port_query(query)),
     };
-    Ok(Target { scheme: Scheme::Kubelet, host, port, path, name: node.to_owned() })
+    Ok(Target { scheme: Scheme::Kubelet, host, port, path })
 }
 
 /// The container that is meant: the one asked for, which must exist, or the only one, or the annotated default.
@@ -113,7 +104,8 @@ fn container(pod: &Object, asked: &str) -> Result<String, Status> {
         [one] => Ok(one.clone()),
         [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
         many => {
-            let mut text = format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
+            let mut text =
+                format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
             if !init.is_empty() {
                 text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }
@@ -138,10 +130,7 @@ fn kept(query: &str, names: &[&str]) -> String {
 }
 
 fn log_query(query: &str) -> String {
-    kept(
-        query,
-        &["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"],
-    )
+    kept(query, &["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"])
 }
 
 /// exec's and attach's parameters as kubelets name them.
@@ -196,7 +185,7 @@ fn pod_proxy(call: &Call<'_>, pod: &Object, query: &str, rest: &str) -> Result<T
         "" => first_port(pod).unwrap_or(80),
         text => text.parse().map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
     };
-    Ok(Target { scheme, host: host.to_owned(), port, path: with_query(&format!("/{rest}"), query), name: String::new() })
+    Ok(Target { scheme, host: host.to_owned(), port, path: with_query(&format!("/{rest}"), query) })
 }
 
 fn first_port(pod: &Object) -> Option<u16> {
@@ -221,7 +210,7 @@ fn service_proxy(call: &Call<'_>, service: &Object, query: &str, rest: &str) -> 
     let wanted = match (port, &ports[..]) {
         ("", [one]) => Some(one),
         ("", many) => many.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()),
-        (text, many) => many.iter().find(|p| p["name"] == text || p["port"].to_string() == text),
+        (text, many) => many.iter().find(|p| p["name"] == text || p["port"].as_u64() == text.parse().ok()),
     };
     let none = || unavailable(format!("no service port {port:?} found for service {name:?}"));
     let wanted = wanted.ok_or_else(none)?;
@@ -238,12 +227,13 @@ fn service_proxy(call: &Call<'_>, service: &Object, query: &str, rest: &str) -> 
         return Err(unavailable(format!("no endpoints available for service {name:?}")));
     };
     let path = with_query(&format!("/{rest}"), query);
-    Ok(Target { scheme, host: host.clone(), port: *port, path, name: String::new() })
+    Ok(Target { scheme, host: host.clone(), port: *port, path })
 }
 
 fn endpoints(slice: &Object, port_name: &str) -> Vec<(String, u16)> {
     let array = |key: &str| slice.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let port = array("ports").iter().find(|p| p["name"].as_str().unwrap_or("") == port_name).and_then(|p| p["port"].as_u64());
+    let port =
+        array("ports").iter().find(|p| p["name"].as_str().unwrap_or("") == port_name).and_then(|p| p["port"].as_u64());
     let Some(port) = port.and_then(|p| u16::try_from(p).ok()) else { return Vec::new() };
     let ready = |e: &&Value| e["conditions"]["ready"].as_bool().unwrap_or(true);
     array("endpoints")

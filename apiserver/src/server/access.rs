@@ -8,8 +8,8 @@ use apiserver_auth::authn::x509::{CertificateError, ClientCertificates};
 use apiserver_auth::rbac::Rbac;
 use apiserver_auth::token::{Keys, Tokens};
 use apiserver_auth::{Authenticator, Authorizer, Change, Objects};
-use rustls_pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::CertificateDer;
 
 use crate::cache::Observer;
 

@@ -14,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use crate::http::body::ReqBody;
 use crate::http::Response;
+use crate::http::body::ReqBody;
 use crate::pipeline::entry::{self, Peer};
 
 /// A client must have finished the TLS handshake by then.

@@ -10,8 +10,8 @@ use apiserver_auth::UserInfo;
 use bytes::Bytes;
 
 use super::{Server, Shared};
-use crate::http::body::{BoxError, ReqBody};
 use crate::http::Response;
+use crate::http::body::{BoxError, ReqBody};
 use crate::pipeline::entry::{self, Peer};
 
 /// A tower service that answers requests as one user.

@@ -24,7 +24,10 @@ impl Server {
     /// # Errors
     /// The serving certificate cannot be used.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
-        let tls = TlsAcceptor::from(super::tls::server_config(&self.shared.certificates.serving, self.shared.access.client_verifier.clone())?);
+        let tls = TlsAcceptor::from(super::tls::server_config(
+            &self.shared.certificates.serving,
+            self.shared.access.client_verifier.clone(),
+        )?);
         let permits = Arc::new(Semaphore::new(self.shared.settings.max_connections));
         let tasks = TaskTracker::new();
         loop {

@@ -6,12 +6,27 @@ use api::{Gvr, Object};
 use apiserver_auth::Objects;
 
 use super::Shared;
-use crate::rows::Rows;
 use crate::cache::{Cached, View};
+use crate::rows::Rows;
+
+/// Of longer lists the decoded objects are not kept: they would double the memory of what is seldom looked at.
+const KEPT: usize = 16;
 
 fn decoded(cached: &Cached) -> Option<Arc<Object>> {
-    match cached.decoded() {
-        Ok(object) => Some(object.clone()),
+    readable(cached, cached.decoded().cloned())
+}
+
+/// Objects of a list, decoded.
+fn all(found: Vec<Arc<Cached>>) -> Vec<Arc<Object>> {
+    if found.len() <= KEPT {
+        return found.iter().filter_map(|c| decoded(c)).collect();
+    }
+    found.iter().filter_map(|c| readable(c, c.decode().map(Arc::new))).collect()
+}
+
+fn readable(cached: &Cached, object: Result<Arc<Object>, serde_json::Error>) -> Option<Arc<Object>> {
+    match object {
+        Ok(object) => Some(object),
         Err(error) => {
             tracing::error!(key = &*cached.key, %error, "cached object is unreadable");
             None
@@ -28,7 +43,7 @@ impl Objects for Rows {
     fn list(&self, gvr: &Gvr, namespace: &str) -> Vec<Arc<Object>> {
         let Some(row) = self.by_gvr(gvr) else { return Vec::new() };
         let snapshot = row.cache.snapshot(0);
-        snapshot.range(namespace, "").filter_map(|c| decoded(c)).collect()
+        all(snapshot.range(namespace, "").cloned().collect())
     }
 
     fn list_by_field(&self, gvr: &Gvr, namespace: &str, field: &str, value: &str) -> Vec<Arc<Object>> {
@@ -36,7 +51,7 @@ impl Objects for Rows {
         let selector = format!("{field}={}", api::fields::escape(value));
         let Ok(view) = View::new(row, namespace, "", &selector) else { return Vec::new() };
         let snapshot = row.cache.snapshot(0);
-        snapshot.range(namespace, "").filter(|c| view.matches(c)).filter_map(|c| decoded(c)).collect()
+        all(snapshot.range(namespace, "").filter(|c| view.matches(c)).cloned().collect())
     }
 
     fn generation(&self, gvr: &Gvr) -> u64 {

@@ -46,11 +46,8 @@ impl Server {
     pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
         let Config { table, pki, settings } = config;
         let table = Arc::new(table);
-        let certificates = Certificates {
-            authority: pki.ca.pem(),
-            serving: pki.serving,
-            kubelet_client: pki.kubelet_client,
-        };
+        let certificates =
+            Certificates { authority: pki.ca.pem(), serving: pki.serving, kubelet_client: pki.kubelet_client };
         let seal: Arc<dyn Transformer> = Arc::new(pki.seal);
         let transformer: TransformerFor =
             Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
@@ -58,7 +55,8 @@ impl Server {
         let indexes = Arc::new(Indexes::default());
         let allocator = Allocator::new(&settings);
         let storage = rows::storage_rows(&table).into_iter();
-        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
+        let (caches, feed) =
+            Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
         let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
@@ -81,6 +79,7 @@ impl Server {
         if !shared.caches.progress.wait(revision, WARM).await {
             return Err(StartError::Cold(revision));
         }
+        tokio::spawn(crate::compact::run(shared.clone()));
         let server = Self { shared };
         server.bootstrap().await?;
         Ok(server)

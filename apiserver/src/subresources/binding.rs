@@ -67,7 +67,9 @@ fn check(pod: &Object, name: &str, binding: &Object) -> Result<(), Status> {
         let (given, stored) = (object::meta_str(binding, key), object::meta_str(pod, key));
         if !given.is_empty() && given != stored {
             let what = if key == "uid" { "UID" } else { "ResourceVersion" };
-            return Err(conflict(&format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {stored}")));
+            return Err(conflict(&format!(
+                "Precondition failed: {what} in precondition: {given}, {what} in object meta: {stored}"
+            )));
         }
     }
     if object::is_terminating(pod) {

@@ -63,7 +63,7 @@ fn decode_body(call: &Call<'_>, body: &Bytes) -> Result<Object, Status> {
 /// Both passes of admission over what a subresource takes.
 fn admit(call: &Call<'_>, taken: Object) -> Result<Object, Status> {
     let options = options::of(call, "CreateOptions");
-    let taken = prepare::admit(call, Operation::Create, taken, None, &options)?;
+    let taken = prepare::admit(call, Operation::Create, taken, None, &options).map_err(|refused| refused.status)?;
     prepare::admit_final(call, Operation::Create, taken, None, &options)
 }
 

@@ -18,9 +18,7 @@ pub fn handle(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
         "tokenreviews" => review::token_review(asked, &access.authenticator, now, objects)?,
         "selfsubjectreviews" => review::self_subject_review(asked, call.user, now),
         "subjectaccessreviews" => review::subject_access_review(asked, authorizer, objects)?,
-        "localsubjectaccessreviews" => {
-            review::local_subject_access_review(asked, call.namespace, authorizer, objects)?
-        }
+        "localsubjectaccessreviews" => review::local_subject_access_review(asked, call.namespace, authorizer, objects)?,
         "selfsubjectaccessreviews" => review::self_subject_access_review(asked, call.user, authorizer, objects)?,
         "selfsubjectrulesreviews" => review::self_subject_rules_review(asked, call.user, &access.rbac)?,
         _ => return Err(Status::method_not_allowed(&call.row.gvr.group, &call.row.gvr.resource, call.verb)),

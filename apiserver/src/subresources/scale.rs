@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Response, negotiate};
 use crate::pipeline::patch::{self, Patch};
-use crate::pipeline::{Call, decode, get, update};
+use crate::pipeline::{Call, decode, get, managed, update};
 
 /// Answers a request for a scale.
 pub async fn handle(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
@@ -18,24 +18,28 @@ pub async fn handle(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
         let object = update::decoded(call, &cached)?;
         return Ok(call.answer_object(StatusCode::OK, &scale_of(&object)));
     }
-    let (asked, stored) = match call.verb {
+    let stored = match call.verb {
         "update" => {
             let scale = super::decode_body(call, body)?;
             update::check_name(call, &scale)?;
             let asked = object::resource_version(&scale).to_owned();
-            let change = |old: &Object| scaled(old, &scale);
-            (asked.clone(), update::apply_change(call, &asked, &change, "UpdateOptions").await?)
+            let change = |old: &Object| noted(call, old, scaled(old, &scale)?);
+            update::apply_change(call, &asked, &change, "UpdateOptions").await?
         }
         _ => {
             let patch = Patch::parse(negotiate::content_type(call.headers), body)?;
             let asked = patch.named_version();
-            let change = |old: &Object| patched(call, &patch, old);
-            (asked.clone(), update::apply_change(call, &asked, &change, "PatchOptions").await?)
+            let change = |old: &Object| noted(call, old, patched(call, &patch, old)?);
+            update::apply_change(call, &asked, &change, "PatchOptions").await?
         }
     };
-    tracing::trace!(asked, "scaled");
     let object = update::decoded(call, &stored)?;
     Ok(call.answer_object(StatusCode::OK, &scale_of(&object)))
+}
+
+fn noted(call: &Call<'_>, old: &Object, mut new: Object) -> Result<Object, Status> {
+    managed::note(call, &mut new, Some(old));
+    Ok(new)
 }
 
 fn gvk() -> Gvk {
@@ -87,7 +91,8 @@ fn scale_of(parent: &Object) -> Object {
     if !selector.is_empty() {
         status.insert("selector".to_owned(), json!(selector));
     }
-    let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status});
+    let scale =
+        json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status});
     match scale {
         Value::Object(scale) => scale,
         _ => unreachable!("written as an object"),

@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use kubelet_runtime::cri::{ContainerConfig, NamespaceOptions, PodSandboxConfig, Runtime, SeccompProfile, SecurityContext};
+use kubelet_runtime::cri::{
+    ContainerConfig, NamespaceOptions, PodSandboxConfig, Runtime, SeccompProfile, SecurityContext,
+};
 use kubelet_runtime::{Config, Core};
 
 const ROUNDS: usize = 40;
@@ -102,7 +104,9 @@ fn shim_memory(sandbox: &str) -> Option<String> {
             let text = std::fs::read_to_string(entry.path().join("smaps_rollup")).ok()?;
             let wanted = ["Rss:", "Pss:", "Pss_Anon:", "Private_Clean:", "Private_Dirty:"];
             let lines = text.lines().filter(|line| wanted.iter().any(|key| line.starts_with(key)));
-            return Some(lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", "));
+            return Some(
+                lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", "),
+            );
         }
     }
     None

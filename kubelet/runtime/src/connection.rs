@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,10 @@ const ANSWERS: usize = 2;
 /// What a connection tells its owner.
 #[derive(Debug)]
 pub enum News {
-    Exited { container: String, exit: Exit },
+    Exited {
+        container: String,
+        exit: Exit,
+    },
     /// The shim is gone, or let this connection go.
     Lost,
 }
@@ -75,11 +78,8 @@ impl Connection {
     fn deliver(&self, number: u64, reply: Reply, fds: Vec<OwnedFd>) {
         let mut pending = self.pending.lock();
         let Some(pending) = pending.as_mut() else { return };
-        let sender = if matches!(reply, Reply::ExecStarted) {
-            pending.get(&number).cloned()
-        } else {
-            pending.remove(&number)
-        };
+        let sender =
+            if matches!(reply, Reply::ExecStarted) { pending.get(&number).cloned() } else { pending.remove(&number) };
         if let Some(sender) = sender {
             // Whoever asked may have given up; the channel holds as many answers as there are.
             drop(sender.try_send((reply, fds)));
@@ -122,9 +122,5 @@ impl Connection {
 
     pub fn is_lost(&self) -> bool {
         self.pending.lock().is_none()
-    }
-
-    pub fn raw(&self) -> RawFd {
-        self.socket.get_ref().as_raw_fd()
     }
 }

@@ -153,8 +153,7 @@ pub const MASKED_PATHS: [&str; 11] = [
     "/sys/firmware",
 ];
 /// Paths that such a container can only read.
-pub const READONLY_PATHS: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// `LinuxContainerSecurityContext`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -310,15 +309,15 @@ pub struct Auth {
     pub registry_token: String,
 }
 
-/// RuntimeService and ImageService of CRI v1, as far as the kubelet uses them. Every call may be repeated: stopping what
-/// is stopped and removing what is gone succeed.
+/// RuntimeService and ImageService of CRI v1, as far as the kubelet uses them. Every call may be repeated: stopping
+/// what is stopped and removing what is gone succeed.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
     /// Name and version, `cox://0.1.0` in the node's status.
     fn version(&self) -> (String, String);
     /// `Err` says why the network is not ready yet (`NetworkReady`'s message): no Pod CIDR so far, for instance.
     async fn network_ready(&self) -> std::result::Result<(), String>;
-    /// `UpdateRuntimeConfig`: the node's Pod CIDR, once the node has one. Repeated calls with the same value do nothing.
+    /// `UpdateRuntimeConfig`: the node's Pod CIDR, once the node has one. The same value again does nothing.
     async fn update_pod_cidr(&self, cidr: &str) -> Result<()>;
 
     async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<String>;

@@ -42,7 +42,7 @@ fn signals_and_kills_have_their_exit_codes() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let (status, _) = node.run(&sandbox, shell("sh -c 'kill -9 $$'")).await;
+        let (status, _) = node.run(&sandbox, shell("sh -c 'kill -9 $$'; exit $?")).await;
         assert_eq!(status.exit_code, 137);
         let id = node.start(&sandbox, "trap '' TERM; echo ready; while true; do sleep 0.1; done").await;
         node.core.stop_container(&id, 1).await.unwrap();
@@ -57,7 +57,8 @@ fn memory_beyond_the_limit_is_an_oom_kill() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let resources = Resources { memory_limit_bytes: 16 << 20, cpu_shares: 512, pids_limit: 50, ..Resources::default() };
+        let resources =
+            Resources { memory_limit_bytes: 16 << 20, cpu_shares: 512, pids_limit: 50, ..Resources::default() };
         let config = ContainerConfig { resources, ..shell("exec dd if=/dev/zero of=/dev/null bs=64M count=4") };
         let (status, _) = node.run(&sandbox, config).await;
         assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
@@ -70,27 +71,35 @@ fn users_capabilities_and_read_only_roots_hold() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let (_, log) = node.run(&sandbox, shell("grep CapEff /proc/self/status; id -u; ls /proc/1/root >/dev/null && echo one")).await;
+        let (_, log) = node
+            .run(&sandbox, shell("grep CapEff /proc/self/status; id -u; ls /proc/1/root >/dev/null && echo one"))
+            .await;
         assert!(log.starts_with("CapEff:\t00000000a80425fb\n0\n"), "{log}");
 
-        let app = SecurityContext { run_as_username: "app".into(), drop_capabilities: vec!["ALL".into()], ..security() };
+        let app =
+            SecurityContext { run_as_username: "app".into(), drop_capabilities: vec!["ALL".into()], ..security() };
         let config = ContainerConfig { security: app, ..shell("id; touch /etc/x || echo refused; echo $HOME") };
         let (_, log) = node.run(&sandbox, config).await;
         assert!(log.contains("uid=1000") && log.contains("2000") && log.contains("refused\n/home/app\n"), "{log}");
 
         let readonly = SecurityContext { readonly_rootfs: true, ..security() };
-        let script = "touch /x 2>/dev/null || echo root; touch /tmp/x 2>/dev/null || echo tmp; touch /dev/shm/x && echo shm";
+        let script =
+            "touch /x 2>/dev/null || echo root; touch /tmp/x 2>/dev/null || echo tmp; touch /dev/shm/x && echo shm";
         let (_, log) = node.run(&sandbox, ContainerConfig { security: readonly, ..shell(script) }).await;
         assert_eq!(log, "root\ntmp\nshm\n");
 
         let script = "ls /dev/sda /dev/vda /dev/kmsg 2>/dev/null; mknod /tmp/disk b 254 0; \
-            head -c 1 /tmp/disk >/dev/null 2>&1 || echo no disk; echo x > /proc/sys/kernel/hostname 2>/dev/null || echo ro; \
-            mount -t tmpfs x /tmp 2>/dev/null || echo no mount; head -c1 /proc/kcore | wc -c";
+            head -c 1 /tmp/disk >/dev/null 2>&1 || echo no disk; \
+            (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo ro; \
+            mount -t tmpfs x /tmp 2>/dev/null || echo no mount; head -c1 /proc/kcore 2>/dev/null | wc -c";
         let (_, log) = node.run(&sandbox, shell(script)).await;
         assert_eq!(log, "no disk\nro\nno mount\n0\n");
 
         let privileged = SecurityContext { privileged: true, ..SecurityContext::default() };
-        let config = ContainerConfig { security: privileged, ..shell("mount -t tmpfs x /tmp && echo mounted; ls /dev/null /dev/full") };
+        let config = ContainerConfig {
+            security: privileged,
+            ..shell("mount -t tmpfs x /tmp && echo mounted; ls /dev/null /dev/full")
+        };
         let (_, log) = node.run(&sandbox, config).await;
         assert_eq!(log, "mounted\n/dev/full\n/dev/null\n");
         node.remove(&sandbox).await;
@@ -148,15 +157,22 @@ fn mounts_propagate_as_told() {
         let config = |propagation| ContainerConfig {
             mounts: vec![Mount { container_path: "/v".into(), host_path: path.clone(), readonly: false, propagation }],
             security: SecurityContext { privileged: true, ..SecurityContext::default() },
-            ..shell("while ! test -e /v/from-host/mark; do sleep 0.02; done; echo seen; mount -t tmpfs x /v/from-container && sleep 1000")
+            ..shell(
+                "while ! test -e /v/from-host/mark; do sleep 0.02; done; echo seen; mount -t tmpfs x /v/from-container && sleep 1000",
+            )
         };
         let slave = node.start_config(&sandbox, config(Propagation::HostToContainer)).await;
         let shared = node.start_config(&sandbox, config(Propagation::Bidirectional)).await;
         common::run("mount", &["-t", "tmpfs", "x", &format!("{path}/from-host")]);
         std::fs::write(volume.join("from-host/mark"), "").unwrap();
-        let ready = vec!["sh".to_owned(), "-c".into(), "while ! mount | grep -q /v/from-container; do sleep 0.02; done".into()];
-        node.core.exec_sync(&slave, ready.clone(), 20).await.unwrap();
-        node.core.exec_sync(&shared, ready, 20).await.unwrap();
+        let ready =
+            vec!["sh".to_owned(), "-c".into(), "while ! mount | grep -q /v/from-container; do sleep 0.02; done".into()];
+        for id in [&slave, &shared] {
+            let done = node.core.exec_sync(id, ready.clone(), 5).await;
+            let table = node.core.exec_sync(id, vec!["cat".into(), "/proc/self/mountinfo".into()], 5).await.unwrap();
+            let log = String::from_utf8(table.stdout).unwrap();
+            assert!(done.is_ok(), "{done:?}: {log}");
+        }
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let count = table.lines().filter(|line| line.contains("volume/from-container")).count();
         node.remove(&sandbox).await;
@@ -182,7 +198,8 @@ fn pods_share_what_they_are_told_to_share() {
             ls /proc/1/root/ 2>&1 | wc -l; ps | grep -c 'sleep 1234'";
         let (_, log) = node.run(&sandbox, shell(script)).await;
         assert!(log.starts_with("x\n"), "{log}");
-        let (_, log) = node.run(&sandbox, shell("ls /proc/1/root/bin 2>&1; head -c 4 /proc/1/exe 2>&1 | grep -c ELF")).await;
+        let (_, log) =
+            node.run(&sandbox, shell("ls /proc/1/root/bin 2>&1; head -c 4 /proc/1/exe 2>&1 | grep -c ELF")).await;
         assert!(!log.contains("busybox") && log.ends_with("0\n"), "the first process gives nothing away: {log}");
         node.core.stop_container(&first, 0).await.unwrap();
         let (_, log) = node.run(&sandbox, shell("ps | grep 'sleep 123[4]' | wc -l")).await;
@@ -191,9 +208,14 @@ fn pods_share_what_they_are_told_to_share() {
         assert_eq!(node.traces(), before);
 
         let host = NamespaceOptions { host_network: true, host_pid: true, host_ipc: true, pod_pid: false };
-        let sandbox = node.core.run_pod_sandbox(PodSandboxConfig { namespaces: host, ..node.pod("host") }).await.unwrap();
+        let sandbox =
+            node.core.run_pod_sandbox(PodSandboxConfig { namespaces: host, ..node.pod("host") }).await.unwrap();
         assert!(node.core.pod_sandbox_status(&sandbox).await.unwrap().ips.is_empty());
-        let script = format!("ip link | grep -c {}gw; test -d /proc/{} && echo pids", node.config.cluster_id, std::process::id());
+        let script = format!(
+            "ip link | grep -c ' cox{}gw@'; test -d /proc/{} && echo pids",
+            node.config.cluster_id,
+            std::process::id()
+        );
         let (_, log) = node.run(&sandbox, shell(&script)).await;
         assert_eq!(log, "1\npids\n");
         node.remove(&sandbox).await;
@@ -209,7 +231,8 @@ fn sysctls_and_stats_and_updates() {
         pod.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "77".into());
         let sandbox = node.core.run_pod_sandbox(pod).await.unwrap();
         let id = node.start(&sandbox, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; sleep 1000").await;
-        let limits = Resources { memory_limit_bytes: 64 << 20, cpu_quota: 20_000, cpu_period: 100_000, ..Resources::default() };
+        let limits =
+            Resources { memory_limit_bytes: 64 << 20, cpu_quota: 20_000, cpu_period: 100_000, ..Resources::default() };
         node.core.update_container_resources(&id, limits).await.unwrap();
         let stats = node.core.container_stats().await.unwrap();
         let own = stats.iter().find(|stats| stats.id == id).unwrap();

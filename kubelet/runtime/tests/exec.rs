@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use common::{Node, isolated, security, shell};
-use kubelet_runtime::cri::{Error, ContainerConfig, Runtime, SecurityContext, Streams};
+use kubelet_runtime::cri::{ContainerConfig, Error, Runtime, SecurityContext, Streams};
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
@@ -30,7 +30,8 @@ fn exec_sync_has_the_containers_identity_and_limits() {
             ..shell("cat /proc/self/status | grep -E 'Cap|Seccomp|NoNewPrivs|Groups'; id; sleep 1000")
         };
         let id = node.start_config(&sandbox, config).await;
-        let script = "cat /proc/self/status | grep -E 'Cap|Seccomp|NoNewPrivs|Groups'; id; echo $GIVEN; pwd; echo e >&2; exit 5";
+        let script =
+            "cat /proc/self/status | grep -E 'Cap|Seccomp|NoNewPrivs|Groups'; id; echo $GIVEN; pwd; echo e >&2; exit 5";
         let args = vec!["sh".into(), "-c".into(), script.into()];
         let output = node.core.exec_sync(&id, args, 10).await.unwrap();
         assert_eq!(output.exit_code, 5);
@@ -101,7 +102,8 @@ fn exec_with_a_terminal_has_its_size() {
         sizes.send((97, 31)).await.unwrap();
         let mut keyboard = std::fs::File::from(to_stdin);
         keyboard.write_all(b"echo got:$(stty size); exit 6\n").unwrap();
-        let streams = Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: None, tty: true, resize: Some(resize) };
+        let streams =
+            Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: None, tty: true, resize: Some(resize) };
         // The size must be there before the shell asks for it.
         let args = vec!["sh".into(), "-c".into(), "sleep 0.5; exec sh".into()];
         assert_eq!(node.core.exec(&id, args, streams).await.unwrap(), 6);
@@ -138,7 +140,8 @@ fn a_container_with_a_terminal_logs_and_can_be_attached() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let config = ContainerConfig { stdin: true, tty: true, ..shell("test -t 0 && echo tty; read line; echo got $line") };
+        let config =
+            ContainerConfig { stdin: true, tty: true, ..shell("test -t 0 && echo tty; read line; echo got $line") };
         let id = node.start_config(&sandbox, config).await;
         let (stdin, to_stdin) = nix::unistd::pipe().unwrap();
         let mut keyboard = std::fs::File::from(to_stdin);
@@ -160,9 +163,19 @@ fn port_forward_reaches_the_pods_loopback() {
     isolated(|| async {
         let node = Node::with_image().await;
         let sandbox = node.sandbox().await;
-        let id = node.start(&sandbox, "echo answer | nc -l -s 127.0.0.1 -p 8080; sleep 1000").await;
-        node.core.exec_sync(&id, vec!["sh".into(), "-c".into(),
-            "while ! grep -q 0100007F:1F90 /proc/net/tcp; do sleep 0.02; done".into()], 20).await.unwrap();
+        let id = node.start(&sandbox, "echo answer | nc -l -p 8080; sleep 1000").await;
+        node.core
+            .exec_sync(
+                &id,
+                vec![
+                    "sh".into(),
+                    "-c".into(),
+                    "while ! cat /proc/net/tcp /proc/net/tcp6 | grep -q ':1F90 '; do sleep 0.02; done".into(),
+                ],
+                20,
+            )
+            .await
+            .unwrap();
         let fd = node.core.port_forward(&sandbox, 8080).await.unwrap();
         let mut stream = std::net::TcpStream::from(fd);
         stream.set_nonblocking(false).unwrap();
@@ -171,7 +184,10 @@ fn port_forward_reaches_the_pods_loopback() {
         stream.read_to_string(&mut text).unwrap();
         assert_eq!(text, "answer\n");
         let refused = node.core.port_forward(&sandbox, 9).await.unwrap_err().to_string();
-        assert!(refused.contains("connect to port 9") && refused.contains("ECONNREFUSED") || refused.contains("refused"), "{refused}");
+        assert!(
+            refused.contains("connect to port 9") && refused.contains("ECONNREFUSED") || refused.contains("refused"),
+            "{refused}"
+        );
         node.remove(&sandbox).await;
     });
 }

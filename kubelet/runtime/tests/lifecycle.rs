@@ -19,7 +19,8 @@ fn a_container_runs_logs_and_leaves_nothing() {
         assert_eq!(status.state, SandboxState::Ready);
         assert_eq!(status.ips, ["10.244.7.2"]);
 
-        let (status, log) = node.run(&sandbox, shell("echo out; echo err >&2; pwd; hostname; echo $FROM_IMAGE; exit 3")).await;
+        let (status, log) =
+            node.run(&sandbox, shell("echo out; echo err >&2; pwd; hostname; echo $FROM_IMAGE; exit 3")).await;
         assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
         assert!(status.started_at > 0 && status.finished_at >= status.started_at);
         let lines: BTreeSet<&str> = log.lines().collect();

@@ -14,7 +14,8 @@ fn containers_go_on_while_the_core_is_away() {
         let mut node = Node::with_image().await;
         let before = node.traces();
         let sandbox = node.sandbox().await;
-        let lives = node.start(&sandbox, "echo one; while ! test -e /tmp/go; do sleep 0.02; done; echo two; sleep 1000").await;
+        let lives =
+            node.start(&sandbox, "echo one; while ! test -e /tmp/go; do sleep 0.02; done; echo two; sleep 1000").await;
         let ends = node.start(&sandbox, "while ! test -e /dev/shm/end; do sleep 0.02; done; exit 9").await;
         let created = node.core.create_container(&sandbox, shell("echo late")).await.unwrap();
         let started_at = node.core.container_status(&lives).await.unwrap().started_at;
@@ -102,7 +103,9 @@ fn a_core_killed_at_any_moment_leaves_nothing_half_made() {
                 core.remove_pod_sandbox(&sandbox.id).await.unwrap();
             }
             assert!(core.list_containers().await.unwrap().is_empty());
-            for directory in [other.root.join("sandboxes"), other.root.join("containers"), other.run_directory.join("shim")] {
+            for directory in
+                [other.root.join("sandboxes"), other.root.join("containers"), other.run_directory.join("shim")]
+            {
                 assert_eq!(common::names(&directory), Vec::<String>::new(), "step {step}: {}", directory.display());
             }
             drop(core);

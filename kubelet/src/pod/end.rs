@@ -14,6 +14,7 @@ use crate::time::{self, Nanos, SECOND};
 use crate::{qos, spec, volumes};
 
 use super::run::Op;
+use super::start;
 use super::stop;
 use super::worker::{Stage, Worker};
 
@@ -123,7 +124,7 @@ impl Worker {
     fn remove(&mut self) {
         self.stage = Stage::Removing;
         let (agent, pod) = (self.agent.clone(), self.pod.clone());
-        let containers: Vec<String> = self.containers.iter().map(|c| c.id.clone()).collect();
+        let containers = self.containers.clone();
         let sandboxes: Vec<String> = self.sandboxes.iter().map(|s| s.id.clone()).collect();
         let work = async move { Op::Removed(remove(&agent, &pod, &containers, &sandboxes).await) };
         self.spawn(work, "remove");
@@ -167,9 +168,10 @@ async fn clean(agent: &Agent, pod: &Pod) -> Result<(), String> {
         .map_err(|e| format!("removing the cgroup: {e}"))
 }
 
-async fn remove(agent: &Agent, pod: &Pod, containers: &[String], sandboxes: &[String]) -> Result<(), String> {
-    for id in containers {
+async fn remove(agent: &Agent, pod: &Pod, containers: &[ContainerStatus], sandboxes: &[String]) -> Result<(), String> {
+    for ContainerStatus { id, name, .. } in containers {
         agent.runtime.remove_container(id).await.map_err(|e| format!("removing container {id}: {e}"))?;
+        start::unlink_log(agent, pod, name, id).await;
     }
     for id in sandboxes {
         agent.runtime.remove_pod_sandbox(id).await.map_err(|e| format!("removing sandbox {id}: {e}"))?;

@@ -38,6 +38,8 @@ pub struct Manager {
     unclaimed: Listing,
     /// UIDs seen in the listing that is under way.
     listed: BTreeSet<String>,
+    /// UIDs of the static Pods whose manifests are there: these have mirrors.
+    statics: BTreeSet<String>,
     /// The API was listed once: what it does not have is gone.
     synced: bool,
 }
@@ -50,6 +52,7 @@ impl Manager {
             workers: JoinSet::new(),
             unclaimed: Listing::new(),
             listed: BTreeSet::new(),
+            statics: BTreeSet::new(),
             synced: false,
         }
     }
@@ -113,7 +116,7 @@ impl Manager {
                 self.applied(pod);
             }
             Event::Apply(pod) => self.applied(pod),
-            Event::Delete(pod) => self.deleted(&pod),
+            Event::Delete(pod) => self.deleted(pod),
             Event::InitDone => self.sync(),
         }
     }
@@ -131,18 +134,24 @@ impl Manager {
         }
     }
 
-    fn deleted(&mut self, pod: &Pod) {
-        if spec::is_mirror(pod) {
-            self.mirror(pod, false);
-        } else if let Some(entry) = self.agent.pods.get(spec::uid(pod)) {
-            entry.mailbox.post(|inbox| inbox.removed = true);
+    /// The last state of a deleted Pod says how long it may take to end.
+    fn deleted(&mut self, mut pod: Pod) {
+        if spec::is_mirror(&pod) {
+            self.mirror(&pod, false);
+        } else if let Some(entry) = self.agent.pods.get(spec::uid(&pod)) {
+            pod.metadata.managed_fields = None;
+            entry.mailbox.post(|inbox| {
+                inbox.pod = Some(Arc::new(pod));
+                inbox.removed = true;
+            });
         }
     }
 
     /// A static Pod's mirror came or went: its worker writes the status there.
     fn mirror(&mut self, mirror: &Pod, there: bool) {
         self.agent.mirrors.seen(mirror, there);
-        let Some(entry) = spec::annotation(mirror, spec::CONFIG_MIRROR).and_then(|uid| self.agent.pods.get(uid)) else {
+        let uid = spec::annotation(mirror, spec::CONFIG_MIRROR).filter(|uid| self.statics.contains(*uid));
+        let Some(entry) = uid.and_then(|uid| self.agent.pods.get(uid)) else {
             if there {
                 static_pods::delete_mirror(&self.agent, mirror);
             }
@@ -259,11 +268,13 @@ impl Manager {
     fn file(&mut self, change: Change) {
         match change {
             Change::Applied(pod) => {
+                self.statics.insert(spec::uid(&pod).to_owned());
                 if self.agent.pods.get(spec::uid(&pod)).is_none() {
                     self.add(Arc::new(*pod), true);
                 }
             }
             Change::Removed(uid) => {
+                self.statics.remove(&uid);
                 if let Some(entry) = self.agent.pods.get(&uid) {
                     static_pods::delete_mirror_of(&self.agent, &entry.snapshot().pod);
                     entry.mailbox.post(|inbox| inbox.removed = true);

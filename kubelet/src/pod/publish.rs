@@ -169,8 +169,11 @@ fn urgent(sent: &PodStatus, fresh: &PodStatus) -> bool {
     };
     (sent.phase != fresh.phase && fresh.phase.as_deref() != Some("Pending"))
         || ready(sent) != ready(fresh)
+        // A container that is being made, or is made and not started, is on its way; nobody acts on that.
         || states(sent) != states(fresh)
-            && !states(fresh).iter().all(|s| matches!(s.4.as_deref(), Some("ContainerCreating" | "PodInitializing")))
+            && !states(fresh)
+                .iter()
+                .all(|s| matches!(s.4.as_deref(), Some("ContainerCreating" | "PodInitializing") | None))
 }
 
 /// A container's state in a word: why it waits, that it runs, that it ended.
@@ -247,7 +250,10 @@ mod tests {
             "restartCount": 0, "image": "", "imageID": "", "state": {"waiting": {"reason": "ContainerCreating"}}}]}));
         let running = status(json!({"phase": "Running", "containerStatuses": [{"name": "c", "ready": true,
             "restartCount": 0, "image": "", "imageID": "", "state": {"running": {}}}]}));
+        let created = status(json!({"phase": "Pending", "containerStatuses": [{"name": "c", "ready": false,
+            "restartCount": 0, "image": "", "imageID": "", "state": {"waiting": {}}}]}));
         assert!(!urgent(&none, &creating));
+        assert!(!urgent(&creating, &created));
         assert!(urgent(&creating, &running));
     }
 }

@@ -1,7 +1,6 @@
 //! Carrying out the plan of a Pod that is to run: each action becomes an operation, each result a change of state.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use kubelet_runtime::cri::{ContainerState, PodSandboxStatus};
@@ -32,7 +31,8 @@ pub(super) enum Op {
     Started(String, Result<String, Failure>),
     PostStart(String, String, Result<(), String>),
     Stopped(String, Result<(), String>),
-    Collected(String),
+    /// A container or sandbox that nobody needs any more.
+    Collected(String, Result<(), String>),
     Killed(Result<(), String>),
     Cleaned(Result<(), String>),
     Removed(Result<(), String>),
@@ -216,14 +216,22 @@ impl Worker {
                 self.refresh(&id).await;
                 self.read_messages().await;
             }
-            Op::Collected(id) => {
-                self.containers.retain(|c| c.id != id);
-                self.stopping.remove(&id);
-            }
+            Op::Collected(id, result) => match result {
+                Ok(()) => {
+                    self.containers.retain(|c| c.id != id);
+                    self.sandboxes.retain(|s| s.id != id);
+                    self.stopping.remove(&id);
+                }
+                // It is left for the Pod's end.
+                Err(error) => tracing::warn!(id, error, "removing what is dead failed"),
+            },
             Op::Killed(result) => self.killed(result).await,
             Op::Cleaned(result) => self.advance(result, Stage::Clean, Stage::Killed, "cleaning up"),
             Op::Removed(result) => self.advance(result, Stage::Gone, Stage::Clean, "removing"),
-            Op::Released(result) => self.advance(result, Stage::Released, Stage::Gone, "deleting from the API"),
+            Op::Released(result) => {
+                self.publisher.releasing = false;
+                self.advance(result, Stage::Released, Stage::Gone, "deleting from the API");
+            }
             Op::Written(result) => self.written(result),
         }
     }
@@ -407,14 +415,31 @@ impl Worker {
         }
         for status in old {
             self.stopping.insert(status.id.clone());
-            let agent: Arc<_> = self.agent.clone();
+            let (agent, pod) = (self.agent.clone(), self.pod.clone());
             let work = async move {
-                if let Err(error) = agent.runtime.remove_container(&status.id).await {
-                    tracing::warn!(id = %status.id, %error, "removing a dead container failed");
-                } else {
+                let removed = agent.runtime.remove_container(&status.id).await;
+                if removed.is_ok() {
                     crate::logs::rotate::remove(&status.log_path).await;
+                    start::unlink_log(&agent, &pod, &status.name, &status.id).await;
                 }
-                Op::Collected(status.id)
+                Op::Collected(status.id, removed.map_err(|e| e.to_string()))
+            };
+            self.spawn(work, "collect");
+        }
+        self.collect_sandboxes();
+    }
+
+    /// Sandboxes that were replaced go when the last of their containers has gone.
+    fn collect_sandboxes(&mut self) {
+        let used = |id: &str| self.containers.iter().any(|c| c.sandbox_id == id);
+        let replaced = self.sandboxes.iter().skip(1).map(|s| s.id.clone());
+        let old: Vec<String> = replaced.filter(|id| !used(id) && !self.stopping.contains(id)).collect();
+        for id in old {
+            self.stopping.insert(id.clone());
+            let agent = self.agent.clone();
+            let work = async move {
+                let removed = agent.runtime.remove_pod_sandbox(&id).await.map_err(|e| e.to_string());
+                Op::Collected(id, removed)
             };
             self.spawn(work, "collect");
         }

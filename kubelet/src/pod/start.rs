@@ -40,6 +40,8 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         Failure { reason, message }
     };
     let config = config(agent, start).await.map_err(|m| fail("CreateContainerConfigError", m))?;
+    let logs = agent.config.pod_logs(spec::namespace(pod), spec::name(pod), spec::uid(pod));
+    let log = logs.join(&config.log_path);
     let id = agent
         .runtime
         .create_container(&start.sandbox_id, config)
@@ -50,7 +52,32 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         return Err(fail("RunContainerError", error.to_string()));
     }
     agent.recorder.container(pod, &container.name, Type::Normal, "Started", "Container started");
+    link_log(agent, pod, &container.name, &id, &log).await;
     Ok(id)
+}
+
+/// `containers/POD_NAMESPACE_CONTAINER-ID.log`, by which log collectors find the container's log.
+async fn link_log(agent: &Agent, pod: &Pod, container: &str, id: &str, log: &Path) {
+    let Some(link) = link_of(agent, pod, container, id) else { return };
+    if let Err(error) = tokio::fs::symlink(log, link).await {
+        tracing::debug!(id, %error, "a container's log is not linked");
+    }
+}
+
+/// Removes the link to a container's log.
+pub(super) async fn unlink_log(agent: &Agent, pod: &Pod, container: &str, id: &str) {
+    let Some(link) = link_of(agent, pod, container, id) else { return };
+    match tokio::fs::remove_file(link).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::debug!(id, error = %e, "the link to a container's log stays");
+        }
+        _ => {}
+    }
+}
+
+fn link_of(agent: &Agent, pod: &Pod, container: &str, id: &str) -> Option<PathBuf> {
+    let name = format!("{}_{}_{container}-{id}.log", spec::name(pod), spec::namespace(pod));
+    Some(agent.config.container_links()?.join(name))
 }
 
 async fn config(agent: &Agent, start: &Start) -> Result<ContainerConfig, String> {

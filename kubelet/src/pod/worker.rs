@@ -368,8 +368,8 @@ impl Worker {
         let known: BTreeSet<&String> = self.containers.iter().map(|c| &c.id).collect();
         self.messages.retain(|id, _| known.contains(id));
         self.probes.retain(|id, _| known.contains(id));
-        let gone = |id: &String| !known.contains(id);
-        self.stopping.retain(|id| !gone(id));
+        let sandboxes = &self.sandboxes;
+        self.stopping.retain(|id| known.contains(id) || sandboxes.iter().any(|s| s.id == *id));
     }
 
     /// Starts an operation beside the others.

@@ -87,7 +87,7 @@ pub(super) async fn serve(
                 Input::StdinClosed => stdin = None,
                 Input::Resize(columns, rows) => {
                     // Of several changes that nobody has taken yet, the last ones are lost; the next brings the size.
-                    drop(resize.try_send((columns, rows)));
+                    let _ = resize.try_send((columns, rows));
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! A Kubernetes API in memory, as much as a kubelet asks of one: create, get, list, watch, merge patches, delete.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! A container runtime in memory. It records its calls; tests end containers and set what execs and pulls come to.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

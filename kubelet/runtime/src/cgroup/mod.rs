@@ -26,12 +26,24 @@ pub enum Layout {
         /// Hierarchies without controllers, by which an init system tells services apart.
         named: Vec<PathBuf>,
     },
-    V2 { root: PathBuf },
+    V2 {
+        root: PathBuf,
+    },
 }
 
 /// Controllers that containers are placed under; the same that libcontainer knows.
 const CONTROLLERS: [&str; 12] = [
-    "memory", "cpu", "cpuacct", "cpuset", "devices", "hugetlb", "pids", "perf_event", "blkio", "net_prio", "net_cls",
+    "memory",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "hugetlb",
+    "pids",
+    "perf_event",
+    "blkio",
+    "net_prio",
+    "net_cls",
     "freezer",
 ];
 

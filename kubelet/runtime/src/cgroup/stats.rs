@@ -18,15 +18,11 @@ pub struct Usage {
 
 /// The group's usage; what its files do not say is 0.
 pub fn usage(layout: &Layout, path: &str) -> Usage {
-    let file = |controller: &str, name: &str| {
-        layout.directory(controller, path).map(|directory| directory.join(name))
-    };
+    let file = |controller: &str, name: &str| layout.directory(controller, path).map(|directory| directory.join(name));
     let number = |controller: &str, name: &str| {
         file(controller, name).and_then(|path| fs::read_to_string(path).ok()).and_then(|text| text.trim().parse().ok())
     };
-    let field = |controller: &str, name: &str, key: &str| {
-        file(controller, name).map_or(0, |path| keyed(&path, key))
-    };
+    let field = |controller: &str, name: &str, key: &str| file(controller, name).map_or(0, |path| keyed(&path, key));
     let (cpu_nanos, memory_bytes, inactive, rss_bytes) = match layout {
         Layout::V1 { .. } => (
             number("cpuacct", "cpuacct.usage").unwrap_or(0),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sandboxes::{KILL_TIMEOUT, blocking, new_id};
-use super::{Container, Core, Phase};
+use super::{Container, Core, Phase, volumes};
 use crate::cri::{self, ContainerConfig, ContainerState, ContainerStatus, Error, EventType};
 use crate::files;
 use crate::shim::protocol::{Exit, Reply, Request, StartSpec};
@@ -15,7 +15,11 @@ use crate::spec;
 use crate::state::{self, ContainerRecord, SandboxState};
 
 impl Core {
-    pub(super) async fn make_container(self: &Arc<Self>, sandbox: &str, config: ContainerConfig) -> cri::Result<String> {
+    pub(super) async fn make_container(
+        self: &Arc<Self>,
+        sandbox: &str,
+        config: ContainerConfig,
+    ) -> cri::Result<String> {
         let sandbox = self.sandbox(sandbox)?;
         sandbox.connection("create container")?;
         let state = sandbox.state.lock().clone();
@@ -36,7 +40,12 @@ impl Core {
         Ok(id)
     }
 
-    fn prepare_container(&self, id: &str, sandbox: &SandboxState, config: ContainerConfig) -> io::Result<ContainerRecord> {
+    fn prepare_container(
+        &self,
+        id: &str,
+        sandbox: &SandboxState,
+        config: ContainerConfig,
+    ) -> io::Result<ContainerRecord> {
         let not_found = || io::Error::new(io::ErrorKind::NotFound, format!("image {:?} not found", config.image));
         let (image_id, image) = self.images.find(&config.image)?.ok_or_else(not_found)?;
         let image_config = self.images.config(&image_id)?;
@@ -46,7 +55,7 @@ impl Core {
         }
         // It becomes the container's `/`, which others than root enter.
         files::open_to_all(&directory.join("upper"))?;
-        make_mount_sources(&config)?;
+        volumes::prepare(&directory, &config)?;
         let stop_signal = [config.stop_signal.as_str(), &image_config.stop_signal, "SIGTERM"];
         let stop_signal = stop_signal.into_iter().find(|name| !name.is_empty()).unwrap_or("SIGTERM");
         let mut record = ContainerRecord {
@@ -96,10 +105,11 @@ impl Core {
             pid_namespace: sandbox.config.namespaces.pod_pid.then(|| path("pid")),
         };
         let rootfs = self.config.container_directory(&record.id).join("rootfs");
+        let directory = self.config.container_directory(&record.id);
         spec::build(&spec::Input {
             sandbox: &sandbox.config,
             files: &files,
-            config: &record.config,
+            config: &volumes::inside(&directory, &record.config),
             image,
             identity: &identity,
             rootfs: &rootfs.to_string_lossy(),
@@ -133,7 +143,7 @@ impl Core {
         }
         let shim = self.sandbox(&record.sandbox_id)?.connection(OPERATION)?;
         container.phase.send_replace(Phase::Starting);
-        let answer = shim.call(OPERATION, Request::Start(self.start_spec(record)), &[]).await;
+        let answer = self.ask_to_start(&shim, record).await;
         let message = match answer {
             Ok((Reply::Started { pid, started_at }, _)) => {
                 // Its exit may have come first.
@@ -151,16 +161,32 @@ impl Core {
             Ok(_) => "an unexpected answer from the shim".into(),
             Err(error) => error.to_string(),
         };
-        let message = format!("failed to create containerd task: failed to create shim task: OCI runtime create failed: \
-            unable to start container process: {message}");
+        let message = format!(
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: \
+            unable to start container process: {message}"
+        );
         self.not_started(&container, &message);
         Err(Error::Failed { operation: OPERATION, message })
     }
 
+    async fn ask_to_start(
+        &self,
+        shim: &crate::connection::Connection,
+        record: &ContainerRecord,
+    ) -> cri::Result<crate::connection::Answer> {
+        let failed = |message: String| Error::Failed { operation: "start container", message };
+        let mut trees = Vec::new();
+        for mount in volumes::bidirectional(&record.config) {
+            let tree = crate::syscall::mount::clone_tree(Path::new(&mount.host_path));
+            trees.push(tree.map_err(|error| failed(format!("open mount source {}: {error}", mount.host_path)))?);
+        }
+        let fds: Vec<_> = trees.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        shim.call("start container", Request::Start(self.start_spec(record)), &fds).await
+    }
+
     /// As containerd has it: exit code 128 and no start time.
     fn not_started(&self, container: &Arc<Container>, message: &str) {
-        let exit =
-            Exit { code: 128, finished_at: unix_nanos(), start_error: message.to_owned(), ..Exit::default() };
+        let exit = Exit { code: 128, finished_at: unix_nanos(), start_error: message.to_owned(), ..Exit::default() };
         // Without the file a later core finds the container as never started.
         drop(state::save_exit(&self.config.container_directory(&container.record.id), &exit));
         if container.end(exit) {
@@ -176,6 +202,7 @@ impl Core {
             log_path: record.log_path.clone().into(),
             tty: record.config.tty,
             stdin: record.config.stdin,
+            trees: volumes::targets(&self.config.container_directory(&record.id), &record.config),
             oom_score_adj: record.config.resources.oom_score_adj,
             cgroups: self.layout.directories(&record.cgroup),
             own_pid_namespace: record.own_pid_namespace,
@@ -300,19 +327,6 @@ fn log_path(sandbox: &SandboxState, config: &ContainerConfig) -> String {
         return "/dev/null".into();
     }
     Path::new(&sandbox.config.log_directory).join(&config.log_path).to_string_lossy().into_owned()
-}
-
-/// A directory of the node that is to be mounted is made when it is missing, as containerd does.
-fn make_mount_sources(config: &ContainerConfig) -> io::Result<()> {
-    for mount in &config.mounts {
-        let source = Path::new(&mount.host_path);
-        if std::fs::metadata(source).is_err() {
-            std::fs::create_dir_all(source).map_err(|error| {
-                io::Error::new(error.kind(), format!("make mount source {}: {error}", source.display()))
-            })?;
-        }
-    }
-    Ok(())
 }
 
 /// `SIGTERM`, `TERM` or `15`; real-time signals as `RTMIN+3`.

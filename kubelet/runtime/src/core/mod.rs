@@ -5,6 +5,7 @@ mod recover;
 mod runtime;
 mod sandboxes;
 mod streams;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,11 +21,11 @@ use crate::cgroup::Layout;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::cri::{self, Event, EventType};
+use crate::files;
 use crate::images::Store;
 use crate::network::ipam::Ipam;
 use crate::shim::protocol::Exit;
 use crate::state::{ContainerRecord, SandboxState};
-use crate::files;
 
 /// Events that a slow reader may be behind.
 const EVENTS: usize = 4096;
@@ -35,7 +36,10 @@ pub(crate) enum Phase {
     Created,
     /// Its shim was told to start it.
     Starting,
-    Running { pid: i32, started_at: i64 },
+    Running {
+        pid: i32,
+        started_at: i64,
+    },
     Exited(Exit),
 }
 
@@ -129,8 +133,7 @@ impl Core {
     pub(crate) fn announce(&self, kind: EventType, sandbox_id: &str, container_id: &str) {
         let sandbox = self.sandboxes.lock().get(sandbox_id).cloned();
         let pod_uid = sandbox.map(|sandbox| sandbox.state.lock().config.uid.clone()).unwrap_or_default();
-        let event =
-            Event { kind, sandbox_id: sandbox_id.to_owned(), container_id: container_id.to_owned(), pod_uid };
+        let event = Event { kind, sandbox_id: sandbox_id.to_owned(), container_id: container_id.to_owned(), pod_uid };
         // No reader, no news.
         drop(self.events.send(event));
     }

@@ -68,8 +68,14 @@ impl Core {
         let directory = self.config.sandbox_directory(id);
         files::private_directory(&directory)?;
         let made_cgroup = !config.cgroup_parent.is_empty() && !self.layout.exists(&config.cgroup_parent);
-        let mut state =
-            SandboxState { id: id.to_owned(), config, created_at: unix_nanos(), network: None, ready: false, made_cgroup };
+        let mut state = SandboxState {
+            id: id.to_owned(),
+            config,
+            created_at: unix_nanos(),
+            network: None,
+            ready: false,
+            made_cgroup,
+        };
         state::save(&directory, &state)?;
         if !state.config.namespaces.host_network {
             state.network = Some(self.allocate(id)?);

@@ -78,8 +78,11 @@ impl Core {
         let (_, shim) = self.running(id, OPERATION)?;
         let failed = |error: std::io::Error| Error::Failed { operation: OPERATION, message: error.to_string() };
         let ours = [&streams.stdin, &streams.stdout, &streams.stderr];
-        let passed: Vec<RawFd> =
-            if streams.tty { Vec::new() } else { ours.iter().filter_map(|fd| Some(fd.as_ref()?.as_raw_fd())).collect() };
+        let passed: Vec<RawFd> = if streams.tty {
+            Vec::new()
+        } else {
+            ours.iter().filter_map(|fd| Some(fd.as_ref()?.as_raw_fd())).collect()
+        };
         let present = ours.map(|fd| fd.is_some() && !streams.tty);
         let spec = ExecSpec { container: id.to_owned(), args, tty: streams.tty, streams: present };
         let (number, mut answers) = shim.send(Request::Exec(spec), &passed).await.map_err(failed)?;
@@ -102,7 +105,9 @@ impl Core {
         let (container, shim) = self.running(id, OPERATION)?;
         let tty = container.record.config.tty;
         let stdin = match &streams.stdin {
-            Some(_) => Some(shim.call(OPERATION, Request::Stdin { container: id.to_owned(), close: false }, &[]).await?),
+            Some(_) => {
+                Some(shim.call(OPERATION, Request::Stdin { container: id.to_owned(), close: false }, &[]).await?)
+            }
             None => None,
         };
         let ours = [&None, &streams.stdout, &streams.stderr];
@@ -111,20 +116,27 @@ impl Core {
         let failed = |error: std::io::Error| Error::Failed { operation: OPERATION, message: error.to_string() };
         let (_, mut answers) = shim.send(request, &passed).await.map_err(failed)?;
         let target = stdin.and_then(|(_, fds)| fds.into_iter().next());
+        // A pipe ends when the last one who could write lets go; a terminal is needed for its size, too.
+        let (pipe, terminal) = if tty { (None, target) } else { (target, None) };
         let Streams { stdin, stdout, stderr, resize, .. } = streams;
         drop((stdout, stderr));
         let input = async {
-            if let (Some(from), Some(to)) = (stdin, target.as_ref()) {
-                pump(from, to).await?;
-                if container.record.config.stdin_once && !tty {
-                    let close = Request::Stdin { container: id.to_owned(), close: true };
-                    // The container may have ended meanwhile.
-                    drop(shim.call(OPERATION, close, &[]).await);
+            match (stdin, pipe, terminal.as_ref()) {
+                (Some(from), Some(to), _) => {
+                    pump(from, &to).await?;
+                    drop(to);
+                    if container.record.config.stdin_once {
+                        let close = Request::Stdin { container: id.to_owned(), close: true };
+                        // The container may have ended meanwhile.
+                        drop(shim.call(OPERATION, close, &[]).await);
+                    }
                 }
+                (Some(from), None, Some(to)) => pump(from, to).await?,
+                _ => {}
             }
             std::future::pending::<std::io::Result<()>>().await
         };
-        let resizing = follow_size(resize, if tty { target.as_ref() } else { None });
+        let resizing = follow_size(resize, terminal.as_ref());
         tokio::select! {
             answer = answers.recv() => match answer {
                 Some((Reply::Failed { message }, _)) => Err(Error::Failed { operation: OPERATION, message }),

@@ -19,8 +19,8 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 pub use config::ImageConfig;
-pub use index::{Images, Record};
 use index::IndexFile;
+pub use index::{Images, Record};
 pub use layer::Unpacked;
 use reference::Reference;
 
@@ -146,7 +146,13 @@ impl Store {
     }
 
     /// Makes an image known once all its layers are there, on disk. Returns its id.
-    fn commit(&self, config: &[u8], layers: Vec<String>, tags: Vec<String>, digests: Vec<String>) -> io::Result<String> {
+    fn commit(
+        &self,
+        config: &[u8],
+        layers: Vec<String>,
+        tags: Vec<String>,
+        digests: Vec<String>,
+    ) -> io::Result<String> {
         let id = self.put_blob(config)?;
         syscall::fs::sync_filesystem(&File::open(&self.root)?)?;
         let size = layers.iter().map(|chain_id| self.layer_size(chain_id)).sum::<u64>() + config.len() as u64;

@@ -28,12 +28,8 @@ const CONFIG_LIMIT: usize = 8 << 20;
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// A registry that sends nothing for so long has stalled.
 const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
-const MEDIA_TYPES: [&str; 4] = [
-    OCI_IMAGE_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE,
-    OCI_IMAGE_INDEX_MEDIA_TYPE,
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-];
+const MEDIA_TYPES: [&str; 4] =
+    [OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE];
 
 /// Where one try goes.
 struct Source {
@@ -44,9 +40,7 @@ struct Source {
 }
 
 pub(super) async fn pull(store: &Arc<Store>, reference: &Reference, auth: Option<cri::Auth>) -> cri::Result<String> {
-    let failed = |stage: String| {
-        cri::Error::Pull(format!("failed to pull and unpack image \"{reference}\": {stage}"))
-    };
+    let failed = |stage: String| cri::Error::Pull(format!("failed to pull and unpack image \"{reference}\": {stage}"));
     let mut reason = String::from("no registry to ask");
     for source in sources(store, reference, auth) {
         let remote = source.remote(reference).map_err(failed)?;

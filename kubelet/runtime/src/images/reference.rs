@@ -143,9 +143,21 @@ mod tests {
 
     #[test]
     fn bad_references_are_refused() {
-        for text in
-            ["", ":", "a:", "UPPER", "a//b", "a@sha256:12", "a b", "-a", "a..b", "http://a/b", "a:t:u", "../x", "a/../b"]
-        {
+        for text in [
+            "",
+            ":",
+            "a:",
+            "UPPER",
+            "a//b",
+            "a@sha256:12",
+            "a b",
+            "-a",
+            "a..b",
+            "http://a/b",
+            "a:t:u",
+            "../x",
+            "a/../b",
+        ] {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
         let error = Reference::parse("Nginx").unwrap_err();

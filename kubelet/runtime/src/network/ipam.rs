@@ -41,10 +41,6 @@ impl Cidr {
     fn address(self, number: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.base) + number)
     }
-
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) >> (32 - self.prefix) == u32::from(self.base) >> (32 - self.prefix)
-    }
 }
 
 impl std::fmt::Display for Cidr {

@@ -35,7 +35,7 @@ pub fn mac_of(address: Ipv4Addr, host: bool) -> Mac {
     [if host { 0x06 } else { 0x02 }, 0xc0, a, b, c, d]
 }
 
-/// Makes this node a router for its Pods: the gateway's address is there before the first Pod, and packets are passed on.
+/// Makes this node a router for its Pods: the gateway's address is there before the first Pod, and packets pass on.
 pub fn prepare_node(cluster_id: &str, gateway: Ipv4Addr) -> io::Result<()> {
     let forwarding = "/proc/sys/net/ipv4/ip_forward";
     if fs::read_to_string(forwarding)?.trim() != "1" {

@@ -14,9 +14,18 @@ pub const EXIT_FILE: &str = "exit.json";
 
 pub enum Phase {
     /// Its first process is being made; who asked waits for the answer.
-    Starting { core: u64, number: u64 },
-    Running { pid: i32, started_at: i64 },
-    Ended { started_at: i64, exit: Exit },
+    Starting {
+        core: u64,
+        number: u64,
+    },
+    Running {
+        pid: i32,
+        started_at: i64,
+    },
+    Ended {
+        started_at: i64,
+        exit: Exit,
+    },
 }
 
 /// Someone who sees a copy of the output.

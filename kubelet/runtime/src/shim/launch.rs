@@ -30,9 +30,9 @@ pub struct Streams {
 }
 
 /// Runs in the forked child and ends it.
-pub fn child(spec: &StartSpec, streams: Option<Streams>, status: Sender) -> i32 {
+pub fn child(spec: &StartSpec, streams: Option<Streams>, trees: &[OwnedFd], status: Sender) -> i32 {
     process::set_name(c"cox-launch");
-    match launch(spec, streams, status) {
+    match launch(spec, streams, trees, status) {
         Ok(()) => 0,
         Err(text) => {
             status.error(&text);
@@ -41,11 +41,14 @@ pub fn child(spec: &StartSpec, streams: Option<Streams>, status: Sender) -> i32 
     }
 }
 
-fn launch(spec: &StartSpec, streams: Option<Streams>, status: Sender) -> Result<(), String> {
+fn launch(spec: &StartSpec, streams: Option<Streams>, trees: &[OwnedFd], status: Sender) -> Result<(), String> {
     let rootfs = spec.bundle.join("rootfs");
     let (upper, work) = (spec.bundle.join("upper"), spec.bundle.join("work"));
     mount::overlay(&mount::Overlay { lower: &spec.lower, upper: &upper, work: &work }, &rootfs)
         .map_err(|error| format!("mount root file system {}: {error}", rootfs.display()))?;
+    for (tree, target) in trees.iter().zip(&spec.trees) {
+        mount::attach_tree(tree, target).map_err(|error| format!("mount {}: {error}", target.display()))?;
+    }
     make_working_directory(&spec.bundle, &rootfs)?;
     // Lowering it takes CAP_SYS_RESOURCE, which a node may lack.
     drop(fs::write("/proc/self/oom_score_adj", spec.oom_score_adj.to_string()));
@@ -124,7 +127,8 @@ struct Program {
 
 impl Executor for Program {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let args = spec.process().as_ref().and_then(|process| process.args().as_ref()).ok_or(ExecutorError::InvalidArg)?;
+        let args =
+            spec.process().as_ref().and_then(|process| process.args().as_ref()).ok_or(ExecutorError::InvalidArg)?;
         let text = program::run(args);
         self.status.error(&text);
         Err(ExecutorError::Execution(text.into()))

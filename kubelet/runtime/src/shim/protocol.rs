@@ -46,6 +46,9 @@ pub struct StartSpec {
     pub oom_score_adj: i64,
     /// The container's cgroup directories, each hierarchy's; the first is where an out-of-memory kill shows.
     pub cgroups: Vec<PathBuf>,
+    /// Where mount trees are attached that come as descriptors beside the message: volumes that are the node's own, so
+    /// that mounts in the container get out.
+    pub trees: Vec<PathBuf>,
     /// It has a PID namespace of its own, so its first process takes all others with it.
     pub own_pid_namespace: bool,
 }
@@ -64,18 +67,36 @@ pub enum Request {
     Sandbox(SandboxSpec),
     Start(StartSpec),
     /// To the container's first process, or to every process of it.
-    Signal { container: String, signal: i32, all: bool },
+    Signal {
+        container: String,
+        signal: i32,
+        all: bool,
+    },
     /// Unmounts what the container had and forgets it.
-    Remove { container: String },
+    Remove {
+        container: String,
+    },
     Exec(ExecSpec),
     /// To the process of the exec with this request number, and to all its children.
-    KillExec { exec: u64 },
+    KillExec {
+        exec: u64,
+    },
     /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered at the end.
-    Attach { container: String, streams: [bool; 3] },
+    Attach {
+        container: String,
+        streams: [bool; 3],
+    },
     /// Answered with the container's stdin, or its terminal.
-    Stdin { container: String, close: bool },
-    ReopenLog { container: String },
-    PortForward { port: u16 },
+    Stdin {
+        container: String,
+        close: bool,
+    },
+    ReopenLog {
+        container: String,
+    },
+    PortForward {
+        port: u16,
+    },
     /// What runs, for a core that was away.
     List,
     /// Ends every process of the Pod, gives back the network and ends the shim.
@@ -107,14 +128,23 @@ pub struct Listed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Reply {
     Done,
-    Started { pid: i32, started_at: i64 },
+    Started {
+        pid: i32,
+        started_at: i64,
+    },
     /// The process could not be started; the text is for the user.
-    NotStarted { message: String },
+    NotStarted {
+        message: String,
+    },
     /// An exec has begun: with a terminal, its descriptor comes along.
     ExecStarted,
-    ExecEnded { code: i32 },
+    ExecEnded {
+        code: i32,
+    },
     Listed(Vec<Listed>),
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ impl Shim {
             Request::Start(spec) if self.containers.contains_key(&spec.id) => {
                 Err(format!("container {} was started before", spec.id))
             }
-            Request::Start(spec) => match self.start(core, number, &spec) {
+            Request::Start(spec) => match self.start(core, number, &spec, fds) {
                 Ok(()) => return,
                 Err(text) => {
                     self.forget(&spec.id);
@@ -67,7 +67,7 @@ impl Shim {
         self.containers.get_mut(id).ok_or_else(|| format!("container {id} is not known to its shim"))
     }
 
-    fn start(&mut self, core: u64, number: u64, spec: &StartSpec) -> Result<()> {
+    fn start(&mut self, core: u64, number: u64, spec: &StartSpec, trees: Vec<OwnedFd>) -> Result<()> {
         let log = LogFile::open(spec.log_path.clone())
             .map_err(|error| format!("open log {}: {error}", spec.log_path.display()))?;
         let container = Container {
@@ -87,7 +87,7 @@ impl Shim {
         let streams = if spec.tty { None } else { Some(self.streams(spec).map_err(|e| format!("make pipes: {e}"))?) };
         let (ours, theirs) = socket::pair().map_err(|error| format!("make status channel: {error}"))?;
         let status = Sender::new(&theirs);
-        process::fork(|| launch::child(spec, streams, status)).map_err(|error| format!("fork: {error}"))?;
+        process::fork(|| launch::child(spec, streams, &trees, status)).map_err(|error| format!("fork: {error}"))?;
         drop(theirs);
         socket::set_nonblocking(&ours).map_err(|error| format!("unblock status channel: {error}"))?;
         let source = Source::Start { container: spec.id.clone(), status: Receiver::new(ours) };
@@ -273,12 +273,14 @@ impl Shim {
     /// Drops everything of a container but its files.
     fn forget(&mut self, id: &str) {
         let Some(container) = self.containers.remove(id) else { return };
-        for token in container.outputs.iter().map(|output| output.token).chain(container.taps.iter().map(|tap| tap.token))
+        for token in
+            container.outputs.iter().map(|output| output.token).chain(container.taps.iter().map(|tap| tap.token))
         {
             self.sources.remove(&token);
         }
         // What cannot be detached goes with the mount namespace.
         let _ = mount::detach(&container.bundle.join("rootfs"));
+        let _ = mount::detach_below(&container.bundle);
     }
 
     /// The link first: the namespace itself is taken apart later, and its name and address are wanted again.

@@ -27,11 +27,22 @@ pub(super) enum Source {
     Deaths(SignalFd),
     Core(OwnedFd),
     /// A container's first process on its way.
-    Start { container: String, status: Receiver },
+    Start {
+        container: String,
+        status: Receiver,
+    },
     /// A further process on its way.
-    Exec { core: u64, number: u64, status: Receiver },
-    Output { container: String },
-    Tap { container: String },
+    Exec {
+        core: u64,
+        number: u64,
+        status: Receiver,
+    },
+    Output {
+        container: String,
+    },
+    Tap {
+        container: String,
+    },
 }
 
 /// A further process that runs in a container.
@@ -250,16 +261,19 @@ impl Shim {
         for output in &mut container.outputs {
             while output.pump(&mut container.log, &mut container.taps) == Flow::More {}
         }
-        let exit =
-            Exit { code, signal, oom_killed, started_at, finished_at: unix_nanos(), start_error: String::new() };
+        let exit = Exit { code, signal, oom_killed, started_at, finished_at: unix_nanos(), start_error: String::new() };
         // A full disk: cores that are connected learn it by message, later ones by asking.
         drop(container.record(&exit));
         container.phase = Phase::Ended { started_at, exit: exit.clone() };
         container.stdin = None;
         container.terminal = None;
         self.detach_finished(id);
-        let cores: Vec<u64> =
-            self.sources.iter().filter(|(_, source)| matches!(source, Source::Core(_))).map(|(token, _)| *token).collect();
+        let cores: Vec<u64> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| matches!(source, Source::Core(_)))
+            .map(|(token, _)| *token)
+            .collect();
         for core in cores {
             self.send(core, &Message::Exited { container: id.to_owned(), exit: exit.clone() }, &[]);
         }

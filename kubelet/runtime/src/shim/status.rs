@@ -1,6 +1,6 @@
 //! How a process on its way to its program tells the shim what became of it. The channel is a socket pair whose far
-//! end closes at exec: first the pid and the terminal, if there is one, then either the end, which means that the program
-//! runs, or a text that says why it does not.
+//! end closes at exec: first the pid and the terminal, if there is one, then either the end, which means that the
+//! program runs, or a text that says why it does not.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 

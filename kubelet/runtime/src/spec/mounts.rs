@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 
 use super::Input;
+use crate::cgroup::Layout;
 use crate::cri::{ContainerConfig, Mount, Propagation};
 
 /// In the order in which they are made: outer paths before inner ones.
 pub fn of(input: &Input<'_>) -> Vec<Value> {
     let config = input.config;
     let mut mounts = kernel(config.security.privileged);
+    mounts.extend(control_groups(input));
     let files = [
         ("/etc/hostname", &input.files.hostname),
         ("/etc/resolv.conf", &input.files.resolv_conf),
@@ -52,11 +54,32 @@ fn kernel(privileged: bool) -> Vec<Value> {
         json!({
             "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", access],
         }),
-        json!({
-            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-            "options": ["nosuid", "noexec", "nodev", "relatime", access],
-        }),
     ]
+}
+
+/// Version 2: the container's own tree. Version 1: its directory of each hierarchy, named one by one, as libcontainer
+/// looks the paths up under a PID that is another process's when the Pod shares a PID namespace.
+fn control_groups(input: &Input<'_>) -> Vec<Value> {
+    let access = if input.config.security.privileged { "rw" } else { "ro" };
+    let options = json!(["nosuid", "noexec", "nodev", "relatime", access]);
+    let Layout::V1 { controllers, .. } = input.layout else {
+        return vec![json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options,
+        })];
+    };
+    let mut mounts = vec![json!({
+        "destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs",
+        "options": ["nosuid", "noexec", "nodev", "mode=755", "size=64k"],
+    })];
+    for (mount_point, _) in controllers {
+        let name = mount_point.file_name().unwrap_or_default().to_string_lossy();
+        mounts.push(json!({
+            "destination": format!("/sys/fs/cgroup/{name}"), "type": "bind",
+            "source": mount_point.join(input.cgroup.trim_start_matches('/')),
+            "options": ["bind", "rprivate", "nosuid", "noexec", "nodev", access],
+        }));
+    }
+    mounts
 }
 
 fn volume(mount: &Mount) -> Value {

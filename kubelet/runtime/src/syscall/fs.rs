@@ -37,9 +37,7 @@ pub fn set_xattr(directory: &OwnedFd, name: &std::ffi::CStr, key: &str, value: &
     let path = CString::new(path)?;
     let key = CString::new(key)?;
     // SAFETY: strings and value live until the call returns.
-    Errno::result(unsafe {
-        libc::lsetxattr(path.as_ptr(), key.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    })?;
+    Errno::result(unsafe { libc::lsetxattr(path.as_ptr(), key.as_ptr(), value.as_ptr().cast(), value.len(), 0) })?;
     Ok(())
 }
 
@@ -48,8 +46,7 @@ pub fn xattr(path: &Path, key: &std::ffi::CStr) -> Option<Vec<u8>> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let mut value = [0u8; 64];
     // SAFETY: the strings live until the call returns; the buffer's length is passed.
-    let length =
-        unsafe { libc::lgetxattr(path.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     let length = usize::try_from(length).ok()?;
     Some(value.get(..length)?.to_vec())
 }
@@ -93,8 +90,7 @@ pub fn kind(directory: &OwnedFd, name: &CStr) -> std::io::Result<Option<Kind>> {
     // SAFETY: stat is plain data; all zeroes is valid.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the string and the structure live until the call returns.
-    let result =
-        unsafe { libc::fstatat(directory.as_raw_fd(), name.as_ptr(), &mut stat, libc::AT_SYMLINK_NOFOLLOW) };
+    let result = unsafe { libc::fstatat(directory.as_raw_fd(), name.as_ptr(), &mut stat, libc::AT_SYMLINK_NOFOLLOW) };
     match Errno::result(result) {
         Ok(_) => Ok(Some(match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => Kind::Directory,
@@ -174,7 +170,5 @@ pub fn set_time(directory: &OwnedFd, name: &CStr, seconds: u64) -> std::io::Resu
     let time = libc::timespec { tv_sec: i64::try_from(seconds).unwrap_or(0), tv_nsec: 0 };
     let times = [time, time];
     // SAFETY: the string and the array live until the call returns.
-    done(unsafe {
-        libc::utimensat(directory.as_raw_fd(), name.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
-    })
+    done(unsafe { libc::utimensat(directory.as_raw_fd(), name.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) })
 }

@@ -47,8 +47,7 @@ fn overlay_new_api(overlay: &Overlay<'_>, target: &Path) -> nix::Result<()> {
     config(&context, FSCONFIG_SET_FLAG, Some(c"volatile"), None)?;
     config(&context, FSCONFIG_CMD_CREATE, None, None)?;
     // SAFETY: a descriptor and flags.
-    let raw =
-        Errno::result(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })?;
+    let raw = Errno::result(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })?;
     // SAFETY: fsmount returned a new descriptor.
     let mount = unsafe { OwnedFd::from_raw_fd(raw as i32) };
     let target = c_path(target)?;
@@ -127,8 +126,7 @@ pub fn clone_tree(source: &Path) -> nix::Result<OwnedFd> {
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | libc::AT_RECURSIVE as libc::c_uint;
     let source = c_path(source)?;
     // SAFETY: the string lives until the call returns.
-    let raw =
-        Errno::result(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) })?;
+    let raw = Errno::result(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) })?;
     // SAFETY: open_tree returned a new descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }

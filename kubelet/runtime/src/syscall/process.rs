@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, SigSet, Signal, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
@@ -23,7 +23,7 @@ pub fn fork(body: impl FnOnce() -> i32) -> nix::Result<Pid> {
 
 /// As [`fork`], but the child's parent is the caller's own parent.
 pub fn fork_sibling(body: impl FnOnce() -> i32) -> nix::Result<Pid> {
-    // SAFETY: as a fork without shared memory; `CLONE_PARENT` takes the exit signal from the caller. No pointers passed.
+    // SAFETY: a fork without shared memory; `CLONE_PARENT` takes the exit signal from the caller. No pointers passed.
     let result = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) };
     match Errno::result(result)? {
         0 => exit(body()),

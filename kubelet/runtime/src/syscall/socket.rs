@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 
 /// Most descriptors that one message carries.
-pub const MAX_FDS: usize = 4;
+pub const MAX_FDS: usize = 32;
 /// Longest message; the kernel's default socket buffer holds it.
 pub const MAX_MESSAGE: usize = 128 * 1024;
 

@@ -130,7 +130,9 @@ impl Node {
     /// Everything that this node has in the kernel and in its directories.
     pub fn traces(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        found.extend(links(&self.config.cluster_id).into_iter().filter(|name| !name.ends_with("gw") && !name.ends_with("gp")));
+        found.extend(
+            links(&self.config.cluster_id).into_iter().filter(|name| !name.ends_with("gw") && !name.ends_with("gp")),
+        );
         for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
             if line.contains(&*self.directory.path().to_string_lossy()) {
                 found.insert(line.to_owned());

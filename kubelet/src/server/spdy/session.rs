@@ -172,3 +172,67 @@ impl Session {
         Ok(self.streams.send(stream).await.is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// SYN_STREAM with one header, its block stored uncompressed.
+    fn syn(id: u32, first: bool, name: &str, value: &str) -> Vec<u8> {
+        let mut block = 1_u32.to_be_bytes().to_vec();
+        for text in [name, value] {
+            block.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
+            block.extend_from_slice(text.as_bytes());
+        }
+        let length = u16::try_from(block.len()).unwrap();
+        let mut body = [&id.to_be_bytes()[..], &[0; 6]].concat();
+        if first {
+            body.extend_from_slice(&[0x78, 0x01]);
+        }
+        body.push(0);
+        body.extend_from_slice(&length.to_le_bytes());
+        body.extend_from_slice(&(!length).to_le_bytes());
+        body.extend_from_slice(&block);
+        body.extend_from_slice(&[0, 0, 0, 0xff, 0xff]);
+        let size = u32::try_from(body.len()).unwrap().to_be_bytes();
+        [&[0x80, 3, 0, 1, 0, size[1], size[2], size[3]][..], &body].concat()
+    }
+
+    #[tokio::test]
+    async fn streams_carry_bytes_both_ways() {
+        let (ours, mut client) = tokio::io::duplex(1 << 16);
+        let (to, mut streams) = mpsc::channel(4);
+        let task = tokio::spawn(run(ours, to));
+        client.write_all(&syn(1, true, "streamType", "stdin")).await.unwrap();
+        client.write_all(&syn(3, false, "streamType", "stdout")).await.unwrap();
+        client.write_all(&frame::data(1, true, b"in")).await.unwrap();
+        let mut stdin = streams.recv().await.unwrap();
+        let stdout = streams.recv().await.unwrap();
+        assert_eq!((stdin.header("streamtype"), stdout.header("streamtype")), ("stdin", "stdout"));
+        assert_eq!(stdin.from.recv().await.unwrap(), "in");
+        assert!(stdin.from.recv().await.is_none(), "the client closed it");
+        assert!(stdout.to.send("out".into()).await);
+        stdout.to.close().await;
+        client.write_all(&frame::ping(9)).await.unwrap();
+        drop((stdin, stdout));
+        client.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        let end = [&frame::data(3, false, b"out")[..], &frame::data(3, true, b""), &frame::ping(9)].concat();
+        assert!(all.windows(end.len()).any(|w| w == end) || all.ends_with(&end[..end.len() - frame::ping(9).len()]));
+        task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_broken_client_is_an_error_not_a_crash() {
+        for bytes in [&b"\x80\x03\0\x01\0\0\0\x02ab"[..], b"\x80\x09\0\x01\0\0\0\0", b"\x80\x03\0\x01\0\0"] {
+            let (ours, mut client) = tokio::io::duplex(1 << 16);
+            let (to, _streams) = mpsc::channel(4);
+            let task = tokio::spawn(run(ours, to));
+            client.write_all(bytes).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert!(task.await.unwrap().is_err());
+        }
+    }
+}

@@ -140,7 +140,14 @@ fn components_may_do_their_work() {
                 "create core/events ns",
             ],
         ),
-        (UserInfo::node("n"), &["watch core/services", "watch core/nodes", "watch discovery.k8s.io/endpointslices"]),
+        (
+            UserInfo::node("n"),
+            &[
+                "watch core/services",
+                "watch core/nodes",
+                "watch discovery.k8s.io/endpointslices",
+            ],
+        ),
     ];
     for (user, requests) in table {
         for request in *requests {

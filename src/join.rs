@@ -1,0 +1,214 @@
+//! Joining a server: the token pins the server's CA; the node's certificates come by CertificateSigningRequests that the
+//! server approves (TLS bootstrap, as kubeadm's and k3s's).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use apiserver_auth::pki::{Credentials, Pair, Profile, csr, kubeconfig};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpStream;
+
+use crate::cluster::Machine;
+use crate::commands::token::JoinToken;
+use crate::layout::{Layout, write_private};
+
+/// How long the server may take to approve and sign.
+const SIGNING_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Accepts any server, once, to see its chain; what counts is checked on the chain afterwards. Nothing is said on this
+/// connection.
+#[derive(Debug)]
+struct Witness {
+    provider: Arc<CryptoProvider>,
+    chain: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let all = std::iter::once(end_entity).chain(intermediates);
+        let seen = all.map(|certificate| certificate.clone().into_owned()).collect();
+        match self.chain.lock() {
+            Ok(mut chain) => *chain = seen,
+            Err(_) => return Err(rustls::Error::General("the chain could not be kept".to_owned())),
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The server's CA as PEM: the certificate of its chain whose public key is the one that the token pins. Every later
+/// connection is verified against it.
+pub async fn server_ca(server: &str, token: &JoinToken) -> Result<String> {
+    let uri: http::Uri = server.parse().with_context(|| format!("{server:?} is no URL"))?;
+    let host = uri.host().with_context(|| format!("{server:?} names no host"))?.to_owned();
+    if uri.scheme_str() != Some("https") {
+        bail!("{server:?} must begin with https://");
+    }
+    let port = uri.port_u16().unwrap_or(6443);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let witness = Arc::new(Witness { provider: Arc::clone(&provider), chain: Mutex::default() });
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("set up TLS")?
+        .dangerous()
+        .with_custom_certificate_verifier(witness.clone())
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.clone()).with_context(|| format!("{host:?} is no server name"))?;
+    let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("connect to {server}"))?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.with_context(|| format!("speak TLS with {server}"))?;
+    let chain = witness.chain.lock().map(|chain| chain.clone()).unwrap_or_default();
+    match chain.iter().find(|certificate| token.trusts(certificate.as_ref())) {
+        Some(ca) => Ok(pem(ca)),
+        None => bail!("{server} is not the server that the token is for: none of its certificates is the pinned CA"),
+    }
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate.as_ref());
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// What a joined node has: the server's CA, and its certificates as client and as server.
+pub struct Membership {
+    pub ca_pem: String,
+    pub client: Pair,
+}
+
+fn client_profile(machine: &Machine) -> Profile {
+    Profile::client(&format!("system:node:{}", machine.name), &["system:nodes"])
+}
+
+/// Reads what an earlier join left, if it is all there.
+pub fn stored(layout: &Layout) -> Option<Membership> {
+    let read = |name: &str| std::fs::read_to_string(layout.pki().join(name)).ok();
+    let client = Pair { certificate: read("kubelet-client.crt")?, key: read("kubelet-client.key")? };
+    read("kubelet-server.crt")?;
+    Some(Membership { ca_pem: read("ca.crt")?, client })
+}
+
+/// A kubeconfig's client for a node's certificate.
+pub async fn client_of(server: &str, membership: &Membership, machine: &Machine) -> Result<Client> {
+    let user = client_profile(machine).common_name;
+    let text = kubeconfig(server, &membership.ca_pem, &user, Credentials::Certificate(&membership.client));
+    Ok(client::from_kubeconfig_text(&text).await?)
+}
+
+/// Joins with a token.
+pub async fn join(layout: &Layout, server: &str, token: &JoinToken, machine: &Machine) -> Result<Membership> {
+    let ca_pem = server_ca(server, token).await?;
+    write_private(&layout.pki().join("ca.crt"), ca_pem.as_bytes())?;
+    let text = kubeconfig(server, &ca_pem, "bootstrap", Credentials::Token(&token.bearer));
+    let client = client::from_kubeconfig_text(&text).await?;
+    renew(layout, client, server, &ca_pem, machine).await
+}
+
+/// Gets both of the node's certificates anew; `client` may be the bootstrap token's or the node's own.
+pub async fn renew(
+    layout: &Layout,
+    client: Client,
+    server: &str,
+    ca_pem: &str,
+    machine: &Machine,
+) -> Result<Membership> {
+    let pair = request(&client, csr::SIGNER_KUBELET_CLIENT, &client_profile(machine), "client auth").await?;
+    store_pair(layout, "kubelet-client", &pair)?;
+    let membership = Membership { ca_pem: ca_pem.to_owned(), client: pair };
+    let as_node = client_of(server, &membership, machine).await?;
+    let serving = Profile {
+        common_name: client_profile(machine).common_name,
+        organizations: vec!["system:nodes".to_owned()],
+        names: vec![machine.name.clone(), machine.ip.to_string()],
+        server: true,
+        client: false,
+    };
+    let pair = request(&as_node, csr::SIGNER_KUBELET_SERVING, &serving, "server auth").await?;
+    store_pair(layout, "kubelet-server", &pair)?;
+    Ok(membership)
+}
+
+fn store_pair(layout: &Layout, name: &str, pair: &Pair) -> Result<()> {
+    write_private(&layout.pki().join(format!("{name}.key")), pair.key.as_bytes())?;
+    write_private(&layout.pki().join(format!("{name}.crt")), pair.certificate.as_bytes())
+}
+
+/// Asks for a certificate and waits until it is signed.
+async fn request(client: &Client, signer: &str, profile: &Profile, usage: &str) -> Result<Pair> {
+    let (request, key) = csr::generate(profile).context("make a certificate request")?;
+    let object = CertificateSigningRequest {
+        metadata: ObjectMeta { generate_name: Some("csr-".to_owned()), ..ObjectMeta::default() },
+        spec: CertificateSigningRequestSpec {
+            request: ByteString(request.into_bytes()),
+            signer_name: signer.to_owned(),
+            usages: Some(vec!["digital signature".to_owned(), usage.to_owned()]),
+            ..CertificateSigningRequestSpec::default()
+        },
+        status: None,
+    };
+    let api: Api<CertificateSigningRequest> = Api::all(client.clone());
+    let made = api.create(&PostParams::default(), &object).await;
+    let name = made.context("ask the server for a certificate")?.metadata.name.unwrap_or_default();
+    let signed = async {
+        loop {
+            let current = api.get(&name).await.with_context(|| format!("look at CertificateSigningRequest {name}"))?;
+            let status = current.status.unwrap_or_default();
+            let refused = status.conditions.iter().flatten().find(|c| c.type_ == "Denied" || c.type_ == "Failed");
+            if let Some(refused) = refused {
+                bail!("the server refused CertificateSigningRequest {name}: {}", refused.message.clone().unwrap_or_default());
+            }
+            if let Some(certificate) = status.certificate.filter(|certificate| !certificate.0.is_empty()) {
+                return String::from_utf8(certificate.0).context("the certificate is no PEM");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let Ok(certificate) = tokio::time::timeout(SIGNING_LIMIT, signed).await else {
+        bail!("CertificateSigningRequest {name} was not signed within {} s", SIGNING_LIMIT.as_secs());
+    };
+    Ok(Pair { certificate: certificate?, key })
+}
+
+/// When the node's certificate should be renewed.
+pub fn renew_at(membership: &Membership) -> Option<Timestamp> {
+    apiserver_auth::pki::renew_at(&membership.client)
+}
