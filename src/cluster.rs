@@ -46,7 +46,7 @@ impl ApiServer {
         let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
         // Joining nodes see the CA in the server's chain and know it by the pin in their token.
-        pki.serving.certificate.push_str(&ca_pem);
+        pki.serving.certificate.push_str(&authority.certificate);
         let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
             .with_context(|| format!("open the store in {}", layout.store().display()))?;
         let kv: Arc<dyn Kv> = store.clone();
