@@ -2,6 +2,7 @@
 
 use api::{ErrorList, Gvk, Object, Status, object, validate};
 use apiserver_admission::{Operation, Request};
+use apiserver_auth::UserInfo;
 use serde_json::{Value, json};
 
 use super::Call;
@@ -112,6 +113,23 @@ pub fn before_create(call: &Call<'_>, new: &mut Object) {
         metadata.remove("namespace");
     }
     prepare(call, new, None);
+    if call.row.gvr.group == "certificates.k8s.io" && call.row.gvr.resource == "certificatesigningrequests" {
+        write_requester(call.user, new);
+    }
+}
+
+/// Approvers decide by who asks: a CertificateSigningRequest says what the server knows, whatever the client wrote.
+fn write_requester(user: &UserInfo, new: &mut Object) {
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let known = [
+        ("username", json!(user.name), user.name.is_empty()),
+        ("uid", json!(user.uid), user.uid.is_empty()),
+        ("groups", json!(user.groups), user.groups.is_empty()),
+        ("extra", json!(user.extra), user.extra.is_empty()),
+    ];
+    for (field, value, empty) in known {
+        set_or_remove(spec, field, (!empty).then_some(value));
+    }
 }
 
 /// Unix seconds.
