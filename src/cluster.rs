@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver_auth::pki::{Pki, Profile, ensure_pair};
+use apiserver_auth::pki::{Pair, Pki, Profile, ensure_pair};
 use store::{Kv, Store};
 use tokio::net::TcpListener;
 
@@ -29,7 +29,7 @@ pub struct Machine {
 /// A running API server and its store.
 pub struct ApiServer {
     pub server: Arc<apiserver::Server>,
-    pub ca_pem: String,
+    pub authority: Pair,
     store: Arc<Store>,
 }
 
@@ -39,14 +39,14 @@ impl ApiServer {
         let now = jiff::Timestamp::now();
         let names = [machine.name.clone(), machine.ip.to_string()];
         let mut pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
-        let ca_pem = pki.ca.pem();
+        let authority = authority(layout)?;
         let kubelet = Profile::server(&format!("system:node:{}", machine.name), &names);
         ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now).context("make the kubelet's certificate")?;
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
         // Joining nodes see the CA in the server's chain and know it by the pin in their token.
-        pki.serving.certificate.push_str(&ca_pem);
+        pki.serving.certificate.push_str(&authority.certificate);
         let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
             .with_context(|| format!("open the store in {}", layout.store().display()))?;
         let kv: Arc<dyn Kv> = store.clone();
@@ -62,7 +62,7 @@ impl ApiServer {
             }
         });
         progress.reached(&format!("API ready at https://{advertise}"));
-        Ok(Self { server, ca_pem, store })
+        Ok(Self { server, authority, store })
     }
 
     /// Closes the store; everything acknowledged is on disk already.
@@ -71,11 +71,22 @@ impl ApiServer {
     }
 }
 
+/// The cluster's certificate authority, from its directory.
+pub fn authority(layout: &Layout) -> Result<Pair> {
+    let read = |name: &str| {
+        let path = layout.pki().join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    };
+    Ok(Pair { certificate: read("ca.crt")?, key: read("ca.key")? })
+}
+
 /// Starts the controllers.
-pub fn start_controllers(clients: &Clients, ca_pem: &str, machine: &Machine, parts: &mut Parts) {
+pub fn start_controllers(clients: &Clients, authority: &Pair, machine: &Machine, parts: &mut Parts) {
     let config = controller_manager::Config {
         host: machine.name.clone(),
-        ca_pem: ca_pem.to_owned(),
+        ca_pem: authority.certificate.clone(),
+        ca_key_pem: authority.key.clone(),
+        load_balancer_range: None,
         cluster_cidr: POD_NETWORK.to_owned(),
         node_mask: NODE_MASK,
     };

@@ -1,13 +1,20 @@
 //! What all controllers share: configuration, clients, informers, and the way a controller is run over a queue.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use api::NamespacedName;
 use client::{Informer, Recorder, WorkQueue};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Secret,
+    Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -16,12 +23,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{Clients, IDENTITY};
 
 /// How the controllers are set up.
-#[derive(Clone, Debug)]
+///
+/// Not `Debug`: it holds the authority's private key.
+#[derive(Clone)]
 pub struct Config {
     /// This machine's name, part of the lease holder's identity.
     pub host: String,
     /// PEM of the cluster's CA, published in each namespace.
     pub ca_pem: String,
+    /// PEM of its private key (PKCS #8), with which certificate requests are signed.
+    pub ca_key_pem: String,
+    /// Addresses for Services of type LoadBalancer: `192.0.2.0/28` or `192.0.2.10-192.0.2.20`. Without it they get
+    /// the addresses of the nodes that are ready.
+    pub load_balancer_range: Option<String>,
     /// The Pod network (IPv4) of which each node gets a part.
     pub cluster_cidr: String,
     /// Prefix length of a node's part.
@@ -44,14 +58,25 @@ pub struct Context {
     pub service_accounts: Informer<ServiceAccount>,
     /// Only those named `kube-root-ca.crt`.
     pub root_cas: Informer<ConfigMap>,
+    pub certificate_requests: Informer<CertificateSigningRequest>,
+    pub endpoints: Informer<Endpoints>,
+    pub budgets: Informer<PodDisruptionBudget>,
+    pub cluster_roles: Informer<ClusterRole>,
+    pub replication_controllers: Informer<ReplicationController>,
+    pub volumes: Informer<PersistentVolume>,
+    pub claims: Informer<PersistentVolumeClaim>,
+    /// In namespace `kube-system`, of type `bootstrap.kubernetes.io/token`.
+    pub bootstrap_tokens: Informer<Secret>,
     clients: Clients,
-    queues: Mutex<Vec<WorkQueue<NamespacedName>>>,
+    /// What closes each queue.
+    queues: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
 
 impl Context {
     pub fn new(config: Config, clients: Clients, stop: CancellationToken) -> Arc<Self> {
         let client = clients(IDENTITY);
         let everything = watcher::Config::default;
+        let tokens = watcher::Config::default().fields("type=bootstrap.kubernetes.io/token");
         let named_root_ca = watcher::Config::default().fields("metadata.name=kube-root-ca.crt");
         Arc::new(Self {
             pods: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
@@ -67,7 +92,15 @@ impl Context {
             ),
             namespaces: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             service_accounts: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
-            root_cas: Informer::start(Api::all(client), named_root_ca, stop.clone()),
+            root_cas: Informer::start(Api::all(client.clone()), named_root_ca, stop.clone()),
+            certificate_requests: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            endpoints: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            budgets: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            cluster_roles: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            replication_controllers: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            volumes: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            claims: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            bootstrap_tokens: Informer::start(Api::namespaced(client, "kube-system"), tokens, stop.clone()),
             config,
             stop,
             clients,
@@ -85,30 +118,26 @@ impl Context {
     }
 
     /// A queue that is closed with the context.
-    pub fn queue(&self) -> WorkQueue<NamespacedName> {
+    pub fn queue<T: Clone + Eq + Hash + Send + 'static>(&self) -> WorkQueue<T> {
         let queue = WorkQueue::new();
-        self.queues.lock().push(queue.clone());
+        let closed = queue.clone();
+        self.queues.lock().push(Box::new(move || closed.close()));
         queue
     }
 
     /// Ends the controllers' workers.
     pub fn close(&self) {
-        for queue in self.queues.lock().drain(..) {
-            queue.close();
+        for close in self.queues.lock().drain(..) {
+            close();
         }
     }
 
     /// Runs a controller: once `ready` is there, workers take keys from the queue.
-    pub fn spawn<R, F, W>(
-        &self,
-        name: &'static str,
-        queue: WorkQueue<NamespacedName>,
-        workers: usize,
-        ready: R,
-        work: F,
-    ) where
+    pub fn spawn<T, R, F, W>(&self, name: &'static str, queue: WorkQueue<T>, workers: usize, ready: R, work: F)
+    where
+        T: Clone + Eq + Hash + Send + Debug + 'static,
         R: Future<Output = ()> + Send + 'static,
-        F: Fn(NamespacedName) -> W + Clone + Send + Sync + 'static,
+        F: Fn(T) -> W + Clone + Send + Sync + 'static,
         W: Future<Output = anyhow::Result<()>> + Send,
     {
         let stop = self.stop.clone();

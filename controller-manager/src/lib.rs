@@ -1,14 +1,20 @@
 //! The controllers: one small module each, all reading from shared informers and writing through the API, each under
 //! its own service account, while this process holds the `kube-controller-manager` lease.
 
+mod certificates;
 mod context;
 mod deployment;
+mod disruption;
+mod endpoints;
 mod endpointslice;
 mod expectations;
+mod garbage_collector;
+mod load_balancer;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod owner;
+mod pod_gc;
 mod pods;
 mod replicaset;
 mod root_ca;
@@ -16,6 +22,8 @@ mod service_account;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use apiserver_auth::pki::Authority;
 use tokio_util::sync::CancellationToken;
 
 pub use context::Config;
@@ -30,8 +38,9 @@ pub const IDENTITY: &str = "system:kube-controller-manager";
 /// Runs all controllers while this process leads, until the token is cancelled.
 ///
 /// # Errors
-/// When the lead was lost: another process may work now, so this one must begin anew.
+/// When the cluster's authority cannot be used, or when the lead was lost: another process may work now, so this one must begin anew.
 pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> anyhow::Result<()> {
+    let authority = Authority::from_pem(&config.ca_pem, &config.ca_key_pem).context("open the cluster's authority")?;
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-controller-manager".to_owned(),
@@ -40,7 +49,7 @@ pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> a
     let candidate = clients(IDENTITY);
     let kept = client::leader::run(candidate, election, stop, |lead| async move {
         let context = Context::new(config, clients, lead.clone());
-        start(&context);
+        start(&context, authority);
         lead.cancelled().await;
         context.close();
     })
@@ -49,7 +58,7 @@ pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> a
     Ok(())
 }
 
-fn start(context: &Arc<Context>) {
+fn start(context: &Arc<Context>, authority: Authority) {
     replicaset::start(context);
     endpointslice::start(context);
     deployment::start(context);
@@ -59,4 +68,10 @@ fn start(context: &Arc<Context>) {
     root_ca::start(context);
     node_ipam::start(context);
     node_lifecycle::start(context);
+    certificates::start(context, authority);
+    garbage_collector::start(context);
+    pod_gc::start(context);
+    endpoints::start(context);
+    load_balancer::start(context);
+    disruption::start(context);
 }

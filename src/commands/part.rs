@@ -88,9 +88,7 @@ async fn start(
         Part::Apiserver => {}
         Part::Scheduler => cluster::start_scheduler(clients, machine, parts),
         Part::ControllerManager => {
-            let path = layout.pki().join("ca.crt");
-            let ca_pem = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            cluster::start_controllers(clients, &ca_pem, machine, parts);
+            cluster::start_controllers(clients, &cluster::authority(layout)?, machine, parts);
         }
         Part::Kubelet => {
             let core = node::open_runtime(layout, &args.node.registry_mirror).await?;

@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 
 use crate::context::{Context, gone_is_fine, is_code};
 
+pub use plan::target_port;
+
 const NAME: &str = "endpointslice-controller";
 const WORKERS: usize = 5;
 
@@ -41,7 +43,8 @@ pub fn start(context: &Arc<Context>) {
     });
 }
 
-fn is_selected(service: &Service, pod: &Pod) -> bool {
+/// Whether a Service selects a Pod.
+pub fn is_selected(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     service.metadata.namespace == pod.metadata.namespace
         && selector.is_some_and(|selector| {
@@ -87,7 +90,7 @@ fn watch(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, written: &Wr
 }
 
 /// Whether a change of a Pod can change its endpoint.
-fn matters(old: &Pod, new: &Pod) -> bool {
+pub fn matters(old: &Pod, new: &Pod) -> bool {
     let network = |pod: &Pod| {
         let status = pod.status.clone().unwrap_or_default();
         (status.pod_ip, status.pod_ips, status.phase, pod.spec.as_ref().and_then(|spec| spec.node_name.clone()))

@@ -189,7 +189,7 @@ fn ports(service: &Service, pod: &Pod) -> Ports {
     ports
 }
 
-fn target_port(port: &ServicePort, pod: &Pod, protocol: &str) -> Option<i32> {
+pub fn target_port(port: &ServicePort, pod: &Pod, protocol: &str) -> Option<i32> {
     match &port.target_port {
         None => Some(port.port),
         Some(IntOrString::Int(0)) => Some(port.port),

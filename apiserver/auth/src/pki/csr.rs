@@ -1,5 +1,7 @@
 //! CertificateSigningRequests: what they ask for, what each `kubernetes.io` signer accepts, and signing.
 
+use std::net::IpAddr;
+
 use jiff::{SignedDuration, Timestamp};
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -28,8 +30,8 @@ pub struct Request {
     pub common_name: String,
     pub organizations: Vec<String>,
     pub dns_names: Vec<String>,
+    pub ip_addresses: Vec<IpAddr>,
     /// As many as there are; their values are not looked at.
-    pub ip_addresses: usize,
     pub emails: usize,
     pub uris: usize,
     subject: Vec<u8>,
@@ -73,7 +75,7 @@ impl Request {
     fn take_name(&mut self, name: &GeneralName<'_>) -> Result<(), String> {
         match name {
             GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
-            GeneralName::IPAddress(_) => self.ip_addresses += 1,
+            GeneralName::IPAddress(bytes) => self.ip_addresses.push(ip_address(bytes)?),
             GeneralName::RFC822Name(_) => self.emails += 1,
             GeneralName::URI(_) => self.uris += 1,
             // Names of other kinds are no part of what signers look at, so they must not be signed unseen.
@@ -81,6 +83,15 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// An `iPAddress` name: 4 or 16 octets (RFC 5280, 4.2.1.6).
+fn ip_address(bytes: &[u8]) -> Result<IpAddr, String> {
+    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
+        return Ok(octets.into());
+    }
+    let octets = <[u8; 16]>::try_from(bytes);
+    octets.map(IpAddr::from).map_err(|_| format!("x509: cannot parse IP address of length {}", bytes.len()))
 }
 
 /// Makes a key and a request for its certificate, both PEM: what a node sends to be let in.
@@ -124,7 +135,7 @@ pub fn validate_kubelet_client(request: &Request, usages: &[String]) -> Result<(
     let absent = [
         (request.dns_names.len(), "DNS"),
         (request.emails, "Email"),
-        (request.ip_addresses, "IP"),
+        (request.ip_addresses.len(), "IP"),
         (request.uris, "URI"),
     ];
     not_allowed(&absent)?;
@@ -135,7 +146,7 @@ pub fn validate_kubelet_client(request: &Request, usages: &[String]) -> Result<(
 /// Whether this asks for a node's serving certificate.
 pub fn validate_kubelet_serving(request: &Request, usages: &[String]) -> Result<(), String> {
     is_of_nodes(request)?;
-    if request.dns_names.is_empty() && request.ip_addresses == 0 {
+    if request.dns_names.is_empty() && request.ip_addresses.is_empty() {
         return Err("DNS or IP subjectAltName is required".to_owned());
     }
     not_allowed(&[(request.emails, "Email"), (request.uris, "URI")])?;
