@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver_auth::pki::{Credentials, Pair, Profile, csr, kubeconfig};
+use apiserver_auth::pki::{self, Credentials, Pair, Profile, Standing, csr, kubeconfig};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
@@ -13,6 +13,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
@@ -24,6 +25,10 @@ use crate::layout::{Layout, write_private};
 /// How long the server may take to approve and sign.
 const SIGNING_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long the server may take to show its certificates.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
+/// Name of the files of the kubelet's certificate as server.
+const SERVING: &str = "kubelet-server";
 
 /// Accepts any server, once, to see its chain; what counts is checked on the chain afterwards. Nothing is said on this
 /// connection.
@@ -92,9 +97,15 @@ pub async fn server_ca(server: &str, token: &JoinToken) -> Result<String> {
         .with_custom_certificate_verifier(witness.clone())
         .with_no_client_auth();
     let name = ServerName::try_from(host.clone()).with_context(|| format!("{host:?} is no server name"))?;
-    let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("connect to {server}"))?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.with_context(|| format!("speak TLS with {server}"))?;
+    let greet = async {
+        let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("connect to {server}"))?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.with_context(|| format!("speak TLS with {server}"))
+    };
+    let Ok(greeted) = tokio::time::timeout(GREETING_LIMIT, greet).await else {
+        bail!("{server} did not answer within {} s", GREETING_LIMIT.as_secs());
+    };
+    greeted?;
     let chain = witness.chain.lock().map(|chain| chain.clone()).unwrap_or_default();
     match chain.iter().find(|certificate| token.trusts(certificate.as_ref())) {
         Some(ca) => Ok(pem(ca)),
@@ -109,22 +120,52 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// What a joined node has: the server's CA, and its certificates as client and as server.
+/// What makes a machine a member of the cluster: the CA by which it knows the server, and its certificate as client.
 pub struct Membership {
     pub ca_pem: String,
     pub client: Pair,
 }
 
+/// The node's certificate as a client of the API.
 fn client_profile(machine: &Machine) -> Profile {
     Profile::client(&format!("system:node:{}", machine.name), &["system:nodes"])
 }
 
-/// Reads what an earlier join left, if it is all there.
-pub fn stored(layout: &Layout) -> Option<Membership> {
-    let read = |name: &str| std::fs::read_to_string(layout.pki().join(name)).ok();
-    let client = Pair { certificate: read("kubelet-client.crt")?, key: read("kubelet-client.key")? };
-    read("kubelet-server.crt")?;
-    Some(Membership { ca_pem: read("ca.crt")?, client })
+/// The kubelet's certificate as a server.
+fn serving_profile(machine: &Machine) -> Profile {
+    Profile {
+        names: vec![machine.name.clone(), machine.ip.to_string()],
+        server: true,
+        client: false,
+        ..client_profile(machine)
+    }
+}
+
+fn stored_pair(layout: &Layout, name: &str) -> Option<Pair> {
+    let read = |suffix: &str| std::fs::read_to_string(layout.pki().join(format!("{name}.{suffix}"))).ok();
+    Some(Pair { certificate: read("crt")?, key: read("key")? })
+}
+
+/// Reads what an earlier join left, if it is all there and of the cluster that the token is for.
+pub fn stored(layout: &Layout, token: &JoinToken) -> Result<Option<Membership>> {
+    let (Ok(ca_pem), Some(client)) =
+        (std::fs::read_to_string(layout.pki().join("ca.crt")), stored_pair(layout, "kubelet-client"))
+    else {
+        return Ok(None);
+    };
+    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("read the stored CA")?;
+    if !token.trusts(ca.as_ref()) {
+        let dir = layout.dir().display();
+        bail!("{dir} is a member of another cluster than the token's; `cox reset --data-dir {dir}` lets it leave");
+    }
+    Ok(Some(Membership { ca_pem, client }))
+}
+
+/// How the node's two certificates stand: as client, as server.
+pub fn standings(layout: &Layout, membership: &Membership, machine: &Machine, now: Timestamp) -> (Standing, Standing) {
+    let serving = stored_pair(layout, SERVING)
+        .map_or(Standing::Useless, |pair| pki::standing(&pair, &serving_profile(machine).names, now));
+    (pki::standing(&membership.client, &[], now), serving)
 }
 
 /// A kubeconfig's client for a node's certificate.
@@ -134,37 +175,35 @@ pub async fn client_of(server: &str, membership: &Membership, machine: &Machine)
     Ok(client::from_kubeconfig_text(&text).await?)
 }
 
-/// Joins with a token.
+/// Joins with a token. Nothing is written before the server has said yes.
 pub async fn join(layout: &Layout, server: &str, token: &JoinToken, machine: &Machine) -> Result<Membership> {
     let ca_pem = server_ca(server, token).await?;
-    write_private(&layout.pki().join("ca.crt"), ca_pem.as_bytes())?;
     let text = kubeconfig(server, &ca_pem, "bootstrap", Credentials::Token(&token.bearer));
     let client = client::from_kubeconfig_text(&text).await?;
-    renew(layout, client, server, &ca_pem, machine).await
+    let membership = renew_client(layout, &client, &ca_pem, machine).await.map_err(|error| {
+        match error.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) if status.code == 401 => {
+                error.context(format!("{server} does not accept the token: it is wrong, its time is over, or it was deleted"))
+            }
+            _ => error,
+        }
+    })?;
+    write_private(&layout.pki().join("ca.crt"), ca_pem.as_bytes())?;
+    Ok(membership)
 }
 
-/// Gets both of the node's certificates anew; `client` may be the bootstrap token's or the node's own.
-pub async fn renew(
-    layout: &Layout,
-    client: Client,
-    server: &str,
-    ca_pem: &str,
-    machine: &Machine,
-) -> Result<Membership> {
-    let pair = request(&client, csr::SIGNER_KUBELET_CLIENT, &client_profile(machine), "client auth").await?;
+/// Gets the node's certificate as client anew; `client` may be the bootstrap token's or the node's own.
+pub async fn renew_client(layout: &Layout, client: &Client, ca_pem: &str, machine: &Machine) -> Result<Membership> {
+    let pair = request(client, csr::SIGNER_KUBELET_CLIENT, &client_profile(machine), "client auth").await?;
     store_pair(layout, "kubelet-client", &pair)?;
-    let membership = Membership { ca_pem: ca_pem.to_owned(), client: pair };
-    let as_node = client_of(server, &membership, machine).await?;
-    let serving = Profile {
-        common_name: client_profile(machine).common_name,
-        organizations: vec!["system:nodes".to_owned()],
-        names: vec![machine.name.clone(), machine.ip.to_string()],
-        server: true,
-        client: false,
-    };
-    let pair = request(&as_node, csr::SIGNER_KUBELET_SERVING, &serving, "server auth").await?;
-    store_pair(layout, "kubelet-server", &pair)?;
-    Ok(membership)
+    Ok(Membership { ca_pem: ca_pem.to_owned(), client: pair })
+}
+
+/// Gets the kubelet's certificate as server anew. The server grants it when it knows the Node by these names and
+/// addresses, so the node must be registered before.
+pub async fn renew_serving(layout: &Layout, client: &Client, machine: &Machine) -> Result<()> {
+    let pair = request(client, csr::SIGNER_KUBELET_SERVING, &serving_profile(machine), "server auth").await?;
+    store_pair(layout, SERVING, &pair)
 }
 
 fn store_pair(layout: &Layout, name: &str, pair: &Pair) -> Result<()> {
@@ -206,9 +245,4 @@ async fn request(client: &Client, signer: &str, profile: &Profile, usage: &str) 
         bail!("CertificateSigningRequest {name} was not signed within {} s", SIGNING_LIMIT.as_secs());
     };
     Ok(Pair { certificate: certificate?, key })
-}
-
-/// When the node's certificate should be renewed.
-pub fn renew_at(membership: &Membership) -> Option<Timestamp> {
-    apiserver_auth::pki::renew_at(&membership.client)
 }

@@ -11,6 +11,7 @@ mod netns;
 mod node;
 mod parts;
 mod progress;
+mod renewal;
 
 use std::process::ExitCode;
 

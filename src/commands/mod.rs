@@ -77,14 +77,17 @@ pub fn start_logging() -> Result<()> {
     logs.with_ansi(coloured).try_init().map_err(|error| anyhow::anyhow!("start logging: {error}"))
 }
 
+/// The argument that leads a command to this cluster: none where it lives in the usual place.
+pub fn place(layout: &Layout) -> String {
+    if layout.dir() == std::path::Path::new(crate::layout::DEFAULT_DIR) {
+        return String::new();
+    }
+    format!(" --data-dir {}", layout.dir().display())
+}
+
 /// What to type next.
 pub fn next_steps(layout: &Layout) -> String {
-    let (dir, kubeconfig) = (layout.dir().display(), layout.kubeconfig());
-    let place = if layout.dir() == std::path::Path::new(crate::layout::DEFAULT_DIR) {
-        String::new()
-    } else {
-        format!(" --data-dir {dir}")
-    };
+    let (place, kubeconfig) = (place(layout), layout.kubeconfig());
     format!(
         "\nNext:\n  export KUBECONFIG={}\n  kubectl get nodes            # or: cox get nodes\n  cox status{place}\n  cox down{place}",
         kubeconfig.display()

@@ -35,6 +35,21 @@ pub fn run(args: &ResetArgs) -> Result<()> {
     // The lock keeps another `up` from starting in the middle of this.
     let lock = layout.lock()?;
     node::reset(&layout)?;
+    remove_files(&layout)?;
+    drop(lock);
+    match fs::remove_dir(layout.dir()) {
+        Ok(()) => println!("removed the cluster in {dir}"),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            println!("removed the cluster; {dir} stays, for there are files in it that it did not make");
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("remove {dir}")),
+    }
+    Ok(())
+}
+
+/// Removes the cluster's files and folders from its directory.
+pub fn remove_files(layout: &Layout) -> Result<()> {
     for name in OURS {
         let path = layout.dir().join(name);
         let removed = match fs::symlink_metadata(&path) {
@@ -48,15 +63,6 @@ pub fn run(args: &ResetArgs) -> Result<()> {
             }
             _ => {}
         }
-    }
-    drop(lock);
-    match fs::remove_dir(layout.dir()) {
-        Ok(()) => println!("removed the cluster in {dir}"),
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            println!("removed the cluster; {dir} stays, for there are files in it that it did not make");
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("remove {dir}")),
     }
     Ok(())
 }

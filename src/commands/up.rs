@@ -1,12 +1,14 @@
 //! `cox up` and `cox server`: a whole cluster in this process, in the foreground or detached.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{machine, next_steps, require_root, start_logging};
+use super::{machine, next_steps, place, require_root, start_logging};
 use crate::cli::UpArgs;
-use crate::cluster::{self, ApiServer};
+use crate::cluster::{self, API_PORT, ApiServer, Machine};
 use crate::daemon;
 use crate::layout::Layout;
 use crate::netns;
@@ -62,7 +64,7 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;
     progress.reached(&format!("node {} Ready", machine.name));
     if role == Role::Server {
-        progress.reached("other machines join with: cox agent --server … --token $(cox token create)");
+        progress.reached(&invitation(layout, &machine));
     }
     daemon::say_ready()?;
     if !daemon::is_child() {
@@ -74,14 +76,40 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     Ok(())
 }
 
+/// How another machine joins: a complete command line but for the secret, and what prints that.
+fn invitation(layout: &Layout, machine: &Machine) -> String {
+    let server = SocketAddr::new(machine.ip, API_PORT);
+    let place = place(layout);
+    format!("others join with:  cox agent --server https://{server} --token TOKEN  (`cox token create{place}` prints one)")
+}
+
+/// What tells a process to end.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on, signals are kept until they are asked for.
+    pub fn new() -> Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Returns when the process is told to end, or a part that it cannot be without has ended.
 pub async fn stop_signal(parts: &Parts) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+    let mut signals = Signals::new()?;
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = signals.received() => Ok(()),
         () = parts.stop.cancelled() => anyhow::bail!("the API server ended; the log says why"),
     }
 }

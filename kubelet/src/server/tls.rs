@@ -1,16 +1,19 @@
 //! TLS of the kubelet's server: its certificate, and the CA whose client certificates name users.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 
-use crate::config::Config;
+use crate::config::{Config, ServingCertificate};
 
 /// The server's configuration. Client certificates are optional; a wrong one ends the handshake.
 ///
@@ -35,17 +38,59 @@ pub(super) fn server_config(config: &Config) -> anyhow::Result<rustls::ServerCon
         }
         None => builder.with_no_client_auth(),
     };
-    let (chain, key) = match &config.serving_certificate {
-        Some(files) => {
-            let key = PrivateKeyDer::from_pem_file(&files.key)
-                .with_context(|| format!("reading the key {}", files.key.display()))?;
-            (certificates(&files.certificate)?, key)
+    let mut server = match &config.serving_certificate {
+        Some(files) => builder.with_cert_resolver(Arc::new(Renewed::new(files.clone()))),
+        None => {
+            let (chain, key) = self_signed(config)?;
+            builder.with_single_cert(chain, key).context("using the serving certificate")?
         }
-        None => self_signed(config)?,
     };
-    let mut server = builder.with_single_cert(chain, key).context("using the serving certificate")?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(server)
+}
+
+/// The serving certificate as it lies in its files: a joined node has none before it is registered, and renewals
+/// replace it. A new one is taken from the next connection on; without any, handshakes fail.
+#[derive(Debug)]
+struct Renewed {
+    files: ServingCertificate,
+    read: Mutex<Option<(Stamp, Arc<CertifiedKey>)>>,
+}
+
+/// Tells one version of a file from the next: inode and time of change.
+type Stamp = (u64, i64, i64);
+
+impl Renewed {
+    fn new(files: ServingCertificate) -> Self {
+        Self { files, read: Mutex::default() }
+    }
+
+    fn current(&self) -> anyhow::Result<Arc<CertifiedKey>> {
+        // The key is written before its certificate.
+        let path = &self.files.certificate;
+        let meta = fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?;
+        let stamp = (meta.ino(), meta.mtime(), meta.mtime_nsec());
+        if let Some((of, key)) = &*self.read.lock()
+            && *of == stamp
+        {
+            return Ok(key.clone());
+        }
+        let key = PrivateKeyDer::from_pem_file(&self.files.key)
+            .with_context(|| format!("reading the key {}", self.files.key.display()))?;
+        let provider = rustls::crypto::ring::default_provider();
+        let key = CertifiedKey::from_der(certificates(path)?, key, &provider).context("using the serving certificate")?;
+        let key = Arc::new(key);
+        *self.read.lock() = Some((stamp, key.clone()));
+        Ok(key)
+    }
+}
+
+impl ResolvesServerCert for Renewed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current()
+            .inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "there is no serving certificate"))
+            .ok()
+    }
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

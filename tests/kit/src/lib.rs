@@ -3,11 +3,15 @@
 
 pub mod cluster;
 pub mod image;
+pub mod kubectl;
+pub mod machines;
 pub mod net;
 pub mod registry;
 
 pub use cluster::Cluster;
 pub use image::Image;
+pub use kubectl::Kubectl;
+pub use machines::Machines;
 pub use net::Network;
 
 use std::time::{Duration, Instant};

@@ -50,10 +50,16 @@ impl Network {
         Ok(())
     }
 
-    /// A command that will run inside. (`ip netns exec` would hide the cgroups.)
+    /// What a command line begins with to run inside. (`ip netns exec` would hide the cgroups.)
+    pub fn entry(&self) -> Vec<String> {
+        vec!["nsenter".to_owned(), format!("--net={}", self.path().display()), "--".to_owned()]
+    }
+
+    /// A command that will run inside.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
+        let entry = self.entry();
+        let mut command = Command::new(&entry[0]);
+        command.args(&entry[1..]).arg(program);
         command
     }
 

@@ -179,6 +179,32 @@ pub fn renew_at(pair: &Pair) -> Option<Timestamp> {
     Timestamp::from_second(until - (until - from) / 3).ok()
 }
 
+/// How a certificate stands, whoever signed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Good; to be renewed then.
+    Until(Timestamp),
+    /// Two thirds of its life are over, or it lacks a name. It still identifies its owner.
+    Due,
+    /// It cannot be used: it has ended, or key and certificate cannot be read or are not each other's.
+    Useless,
+}
+
+/// Judges a certificate that should bear all of `names` (DNS names and addresses).
+pub fn standing(pair: &Pair, names: &[String], now: Timestamp) -> Standing {
+    let Ok(der) = CertificateDer::from_pem_slice(pair.certificate.as_bytes()) else { return Standing::Useless };
+    let Ok((_, certificate)) = X509Certificate::from_der(&der) else { return Standing::Useless };
+    let key = rcgen::KeyPair::from_pem(&pair.key);
+    let belongs = key.is_ok_and(|k| rcgen::PublicKeyData::subject_public_key_info(&k) == certificate.public_key().raw);
+    if !belongs || certificate.validity().not_after.timestamp() <= now.as_second() {
+        return Standing::Useless;
+    }
+    match renew_at(pair) {
+        Some(at) if now < at && names.iter().all(|name| has_name(&certificate, name)) => Standing::Until(at),
+        _ => Standing::Due,
+    }
+}
+
 fn has_name(certificate: &X509Certificate<'_>, name: &str) -> bool {
     let Ok(Some(found)) = certificate.subject_alternative_name() else { return false };
     let ip = name.parse::<std::net::IpAddr>().ok().map(|ip| match ip {
