@@ -58,7 +58,8 @@ fn start_claims(context: &Arc<Context>) {
             let mut used = context.pods.filter(|pod| uses(pod, &claim)).first().is_some();
             if !used && claim.metadata.deletion_timestamp.is_some() {
                 let live: Api<Pod> = Api::namespaced(client, &key.namespace);
-                let pods = live.list(&Default::default()).await.with_context(|| format!("look who uses claim {key}"))?;
+                let pods =
+                    live.list(&Default::default()).await.with_context(|| format!("look who uses claim {key}"))?;
                 used = pods.items.iter().any(|pod| uses(pod, &claim));
             }
             settle(&api, &*claim, CLAIM_FINALIZER, used).await
@@ -95,9 +96,7 @@ fn names_claim(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
 
 /// Whether a Pod keeps a claim from being deleted: one without a node will not be started with a claim that ends.
 fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
-    pod.metadata.namespace == claim.metadata.namespace
-        && !pods::node_name(pod).is_empty()
-        && names_claim(pod, claim)
+    pod.metadata.namespace == claim.metadata.namespace && !pods::node_name(pod).is_empty() && names_claim(pod, claim)
 }
 
 /// What the finalizers should be, if they should change.

@@ -8,8 +8,8 @@ use client::EventType;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
 use serde_json::json;
 
 use super::Collector;
@@ -197,7 +197,10 @@ impl Collector {
         let params = DeleteParams {
             propagation_policy: Some(propagation),
             // Exactly what was looked at: an owner that came back meanwhile is a change of the object.
-            preconditions: Some(Preconditions { uid: live.uid.clone(), resource_version: live.resource_version.clone() }),
+            preconditions: Some(Preconditions {
+                uid: live.uid.clone(),
+                resource_version: live.resource_version.clone(),
+            }),
             ..DeleteParams::default()
         };
         let api = self.api(&node.resource, &node.namespace);
