@@ -118,7 +118,9 @@ impl Layout {
     pub fn running(&self) -> Option<i32> {
         let lock = OpenOptions::new().write(true).open(self.dir.join("cox.lock")).ok()?;
         match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok(),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
+            }
             _ => None,
         }
     }
