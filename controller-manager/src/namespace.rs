@@ -134,7 +134,7 @@ async fn empty_one(
     Ok(())
 }
 
-/// One condition of a terminating namespace: type, reason when it holds, message when it holds; the same when it doesn't.
+/// One condition of a terminating namespace: type, reason and message when it holds, the same when it doesn't.
 type Told = (&'static str, Option<(&'static str, String)>, (&'static str, &'static str));
 
 fn conditions(remaining: &Remaining) -> [Told; 5] {

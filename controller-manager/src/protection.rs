@@ -55,7 +55,7 @@ fn start_claims(context: &Arc<Context>) {
             let Some(claim) = context.claims.get(&key.namespace, &key.name) else { return Ok(()) };
             let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &key.namespace);
             // The informer may be behind a Pod that was just scheduled: the API has the last word before the end.
-            let mut used = context.pods.filter(|pod| uses(pod, &claim)).first().is_some();
+            let mut used = !context.pods.filter(|pod| uses(pod, &claim)).is_empty();
             if !used && claim.metadata.deletion_timestamp.is_some() {
                 let live: Api<Pod> = Api::namespaced(client, &key.namespace);
                 let pods =
@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn finalizers_go_when_unused_and_come_when_missing() {
         let list = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-        let cases: &[(&[&str], bool, bool, Option<&[&str]>)] = &[
+        type Case = (&'static [&'static str], bool, bool, Option<&'static [&'static str]>);
+        let cases: &[Case] = &[
             (&[], false, false, Some(&["p"])),
             (&["x"], false, true, Some(&["x", "p"])),
             (&["p"], false, false, None),

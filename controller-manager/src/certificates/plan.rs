@@ -70,8 +70,8 @@ pub fn serving_node<'a>(object: &CertificateSigningRequest, request: &'a Request
     if valid && itself && of_nodes { request.common_name.strip_prefix("system:node:") } else { None }
 }
 
-/// Whether all names and addresses that a node asks for are its Node's. `taken` holds the other Nodes' addresses and those
-/// of Services: a node says itself which addresses it has, and must not get one that is another's.
+/// Whether all names and addresses that a node asks for are its Node's. `taken` holds the other Nodes' addresses and
+/// those of Services: a node says itself which addresses it has, and must not get one that is another's.
 pub fn may_serve(request: &Request, node: &Node, taken: &HashSet<IpAddr>) -> bool {
     let (ips, names) = (node_ips(node), node_names(node));
     let may_have = |ip: &IpAddr| ips.contains(ip) && !taken.contains(ip) && !ip.is_loopback();

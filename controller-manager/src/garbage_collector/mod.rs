@@ -9,6 +9,7 @@ mod verdict;
 mod worker;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,9 +134,9 @@ impl Collector {
         });
         let mut listed = Vec::new();
         for (key, resource) in watched {
-            if !monitors.contains_key(&key) {
+            if let Entry::Vacant(place) = monitors.entry(key) {
                 let (monitor, first) = Monitor::start(self, resource);
-                monitors.insert(key, monitor);
+                place.insert(monitor);
                 listed.push(first);
             }
         }

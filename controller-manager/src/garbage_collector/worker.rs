@@ -161,7 +161,8 @@ impl Collector {
         };
         let OwnerReference { api_version, kind, name, uid, .. } = reference;
         let message = format!(
-            "ownerRef [{api_version}/{kind}, namespace: {0}, name: {name}, uid: {uid}] does not exist in namespace {0:?}",
+            "ownerRef [{api_version}/{kind}, namespace: {0}, name: {name}, uid: {uid}] does not exist in namespace \
+             {0:?}",
             node.namespace
         );
         self.recorder.record(about, EventType::Warning, "OwnerRefInvalidNamespace", message);

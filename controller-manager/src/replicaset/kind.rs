@@ -1,4 +1,4 @@
-//! The two kinds that this controller serves: ReplicationController is the older form of ReplicaSet, and is seen as one.
+//! The two kinds that this controller serves: ReplicationController is the older form of ReplicaSet, seen as one here.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
