@@ -91,7 +91,7 @@ async fn empty(client: &Client, namespace: &str) -> Remaining {
         }
     };
     for group in discovered.groups() {
-        for (resource, capabilities) in group.recommended_resources() {
+        for (resource, capabilities) in group.resources_by_stability() {
             if capabilities.scope != Scope::Namespaced || !capabilities.supports_operation(verbs::LIST) {
                 continue;
             }

@@ -112,7 +112,7 @@ impl Collector {
     fn adjust(self: &Arc<Self>, discovered: &Discovery) -> Vec<oneshot::Receiver<()>> {
         let mut resources = Vec::new();
         let mut watched = HashMap::new();
-        for (api, capabilities) in discovered.groups().flat_map(|group| group.recommended_resources()) {
+        for (api, capabilities) in discovered.groups().flat_map(|group| group.resources_by_stability()) {
             let namespaced = capabilities.scope == Scope::Namespaced;
             let resource = Arc::new(Resource { api, namespaced });
             let able = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|v| capabilities.supports_operation(v));
