@@ -42,7 +42,8 @@ pub const IDENTITY: &str = "system:kube-controller-manager";
 /// Runs all controllers while this process leads, until the token is cancelled.
 ///
 /// # Errors
-/// When the cluster's authority cannot be used, or when the lead was lost: another process may work now, so this one must begin anew.
+/// When the cluster's authority cannot be used, or when the lead was lost: another process may work now, so this one
+/// must begin anew.
 pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> anyhow::Result<()> {
     let authority = Authority::from_pem(&config.ca_pem, &config.ca_key_pem).context("open the cluster's authority")?;
     let election = client::leader::Election {
