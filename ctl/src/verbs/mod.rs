@@ -1,13 +1,26 @@
 //! The verbs: which there are, and how words become a call of one.
 
 mod apply;
+mod attach;
+mod change;
 mod create;
 mod delete;
+mod describe;
+mod edit;
+mod exec;
+mod expose;
 mod get;
+mod label;
 mod logs;
+mod patch;
 mod pods;
+mod port_forward;
 mod registry;
 mod rollout;
+mod run;
+mod scale;
+mod set;
+mod taint;
 mod wait;
 
 use crate::error::{Result, usage};

@@ -39,7 +39,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             continue;
         }
         let made = match target::of_manifest(&session, manifest).await {
-            Ok(target) => one(&session, args, &mut told, &target).await,
+            Ok(target) => one(&session, args, &mut told, &target, "created").await,
             Err(error) => Err(error),
         };
         if let Err(error) = made {
@@ -58,7 +58,7 @@ pub(super) fn selected(args: &Args, object: &Value) -> Result<bool> {
 }
 
 /// Creates one object and tells of it.
-pub(super) async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
+pub(super) async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target, what: &str) -> Result<()> {
     let object = target.object.as_ref().context("a target from a file has its object")?;
     let object = if args.on("save-config") { apply::with_memory(object) } else { object.clone() };
     let dry = DryRun::of(args)?;
@@ -71,7 +71,7 @@ pub(super) async fn one(session: &Session, args: &Args, told: &mut Told<'_>, tar
     };
     let mut target = target.clone();
     target.name = made.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    told.did(&target, "created", &made)
+    told.did(&target, what, &made)
 }
 
 /// The query of a request that writes.
