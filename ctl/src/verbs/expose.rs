@@ -85,11 +85,11 @@ fn service(args: &Args, target: &Target, object: &Value) -> Result<Value> {
     if let Some(ip) = args.get("external-ip") {
         spec["externalIPs"] = json!([ip]);
     }
-    let mut metadata = json!({"name": name, "namespace": target.namespace});
+    let mut metadata = json!({"name": name});
     if !labels.is_empty() {
         metadata["labels"] = labels.into();
     }
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec});
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec, "status": {"loadBalancer": {}}});
     overridden(args, service)
 }
 
@@ -112,7 +112,7 @@ fn selector(target: &Target, object: &Value) -> Result<Map<String, Value>> {
             }
             object.pointer("/spec/selector/matchLabels")
         }
-        other => bail!("cannot expose a {other}"),
+        _ => bail!("cannot expose a {}.{}", target.resource.kind, target.resource.group),
     };
     found.and_then(Value::as_object).filter(|map| !map.is_empty()).cloned().with_context(none)
 }

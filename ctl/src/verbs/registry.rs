@@ -2,6 +2,7 @@
 
 use futures::future::LocalBoxFuture;
 
+use super::create::{generate, rbac, workload};
 use super::*;
 use crate::{manifest, output, target};
 
@@ -17,8 +18,14 @@ pub(super) struct Verb {
 }
 
 macro_rules! verb {
-    ($name:literal, $usage:literal, $about:literal, [$($flags:expr),*], $run:expr) => {
+    ($name:literal, $usage:literal, $about:literal, [$($flags:expr),* $(,)?], $run:expr) => {
         Verb { name: $name, usage: $usage, about: $about, flags: &[$($flags),*], run: |args| Box::pin($run(args)) }
+    };
+}
+
+macro_rules! generator {
+    ($name:literal, $usage:literal, $about:literal, [$($flags:expr),*], $run:expr) => {
+        verb!($name, $usage, $about, [$($flags,)* create::GENERATOR_FLAGS, output::FLAGS, output::DRY_RUN], $run)
     };
 }
 
@@ -90,6 +97,86 @@ pub(super) const VERBS: &[Verb] = &[
         [attach::FLAGS], attach::run),
     verb!("port-forward", "port-forward POD | TYPE/NAME [LOCAL:]REMOTE…", "Let local ports lead to a Pod.",
         [port_forward::FLAGS], port_forward::run),
+    verb!("cp", "cp [[NS/]POD:]SRC [[NS/]POD:]DST", "Copy files into and out of containers.",
+        [cp::FLAGS], cp::run),
+    verb!("drain", "drain NODE…", "Let a node go empty.",
+        [drain::FLAGS, target::SELECT, output::DRY_RUN], drain::run),
+    verb!("diff", "diff -f FILE", "Show what apply would change.",
+        [diff::FLAGS, target::SELECT, manifest::FLAGS], diff::run),
+    verb!("explain", "explain TYPE[.FIELD…]", "Say what fields mean.", [explain::FLAGS], explain::run),
+    verb!("api-resources", "api-resources", "List what the server serves.", [api::RESOURCES_FLAGS], api::resources),
+    verb!("api-versions", "api-versions", "List the versions that the server serves.", [], api::versions),
+    verb!("cluster-info", "cluster-info", "Say where the cluster is.", [], api::cluster_info),
+    verb!("version", "version", "Say the versions of this command and of the server.", [api::VERSION_FLAGS], api::version),
+    verb!("top node", "top node [NAME]", "Show what nodes use.", [api::TOP_FLAGS, target::SELECT], api::top_node),
+    verb!("top nodes", "top nodes", "Show what nodes use.", [api::TOP_FLAGS, target::SELECT], api::top_node),
+    verb!("top pod", "top pod [NAME]", "Show what Pods use.", [api::TOP_FLAGS, target::SELECT], api::top_pod),
+    verb!("top pods", "top pods", "Show what Pods use.", [api::TOP_FLAGS, target::SELECT], api::top_pod),
+    verb!("auth can-i", "auth can-i VERB TYPE|TYPE/NAME|/PATH", "Say whether something is allowed.",
+        [auth::CAN_I_FLAGS], auth::can_i),
+    verb!("auth whoami", "auth whoami", "Say who the server takes you for.", [output::FLAGS], auth::whoami),
+    verb!("certificate approve", "certificate approve NAME…", "Approve certificate signing requests.",
+        [auth::CERTIFICATE_FLAGS, target::SELECT, manifest::FLAGS, output::FLAGS], auth::approve),
+    verb!("certificate deny", "certificate deny NAME…", "Deny certificate signing requests.",
+        [auth::CERTIFICATE_FLAGS, target::SELECT, manifest::FLAGS, output::FLAGS], auth::deny),
+    verb!("config view", "config view", "Show the kubeconfig.", [config::VIEW_FLAGS, output::FLAGS], config::view),
+    verb!("config get-contexts", "config get-contexts [NAME]", "List the contexts.", [config::LIST_FLAGS], config::get_contexts),
+    verb!("config current-context", "config current-context", "Say the current context.", [], config::current_context),
+    verb!("config use-context", "config use-context NAME", "Change the current context.", [], config::use_context),
+    verb!("config use", "config use NAME", "Change the current context.", [], config::use_context),
+    verb!("config set-context", "config set-context NAME", "Change or make a context.", [config::SET_FLAGS], config::set_context),
+    verb!("config set-cluster", "config set-cluster NAME", "Change or make a cluster.", [config::SET_FLAGS], config::set_cluster),
+    verb!("config set-credentials", "config set-credentials NAME", "Change or make a user.", [config::SET_FLAGS],
+        config::set_credentials),
+    verb!("config get-clusters", "config get-clusters", "List the clusters.", [], config::get_clusters),
+    verb!("config get-users", "config get-users", "List the users.", [], config::get_users),
+    verb!("config delete-context", "config delete-context NAME", "Delete a context.", [], config::delete_context),
+    verb!("config delete-cluster", "config delete-cluster NAME", "Delete a cluster.", [], config::delete_cluster),
+    verb!("config delete-user", "config delete-user NAME", "Delete a user.", [], config::delete_user),
+    verb!("config rename-context", "config rename-context OLD NEW", "Rename a context.", [], config::rename_context),
+    verb!("config unset", "config unset PROPERTY", "Take a property away.", [], config::unset),
+    generator!("create namespace", "create namespace NAME", "Create a namespace.", [], generate::namespace),
+    generator!("create ns", "create ns NAME", "Create a namespace.", [], generate::namespace),
+    generator!("create configmap", "create configmap NAME --from-literal=K=V", "Create a ConfigMap.",
+        [generate::DATA_FLAGS], generate::config_map),
+    generator!("create cm", "create cm NAME --from-literal=K=V", "Create a ConfigMap.",
+        [generate::DATA_FLAGS], generate::config_map),
+    generator!("create secret", "create secret generic|tls|docker-registry NAME", "Create a Secret.",
+        [generate::DATA_FLAGS], generate::secret),
+    generator!("create serviceaccount", "create serviceaccount NAME", "Create a service account.", [], generate::service_account),
+    generator!("create sa", "create sa NAME", "Create a service account.", [], generate::service_account),
+    generator!("create quota", "create quota NAME --hard=R=A", "Create a quota.", [generate::QUOTA_FLAGS], generate::quota),
+    generator!("create poddisruptionbudget", "create poddisruptionbudget NAME --selector=L --min-available=N",
+        "Create a Pod disruption budget.", [generate::QUOTA_FLAGS], generate::disruption_budget),
+    generator!("create pdb", "create pdb NAME --selector=L --min-available=N", "Create a Pod disruption budget.",
+        [generate::QUOTA_FLAGS], generate::disruption_budget),
+    generator!("create priorityclass", "create priorityclass NAME --value=N", "Create a priority class.",
+        [generate::QUOTA_FLAGS], generate::priority_class),
+    generator!("create deployment", "create deployment NAME --image=IMAGE [-- COMMAND…]", "Create a Deployment.",
+        [workload::RUN_FLAGS], workload::deployment),
+    generator!("create deploy", "create deploy NAME --image=IMAGE [-- COMMAND…]", "Create a Deployment.",
+        [workload::RUN_FLAGS], workload::deployment),
+    generator!("create job", "create job NAME --image=IMAGE [-- COMMAND…]", "Create a Job.",
+        [workload::RUN_FLAGS], workload::job),
+    generator!("create cronjob", "create cronjob NAME --image=IMAGE --schedule=S [-- COMMAND…]", "Create a CronJob.",
+        [workload::RUN_FLAGS], workload::cron_job),
+    generator!("create cj", "create cj NAME --image=IMAGE --schedule=S [-- COMMAND…]", "Create a CronJob.",
+        [workload::RUN_FLAGS], workload::cron_job),
+    generator!("create service", "create service clusterip|nodeport|loadbalancer|externalname NAME", "Create a Service.",
+        [workload::SERVICE_FLAGS], workload::service),
+    generator!("create svc", "create svc clusterip|nodeport|loadbalancer|externalname NAME", "Create a Service.",
+        [workload::SERVICE_FLAGS], workload::service),
+    generator!("create ingress", "create ingress NAME --rule=HOST/PATH=SERVICE:PORT", "Create an Ingress.",
+        [workload::INGRESS_FLAGS], workload::ingress),
+    generator!("create role", "create role NAME --verb=V --resource=R", "Create a role.", [rbac::ROLE_FLAGS], rbac::role),
+    generator!("create clusterrole", "create clusterrole NAME --verb=V --resource=R", "Create a cluster role.",
+        [rbac::ROLE_FLAGS], rbac::cluster_role),
+    generator!("create rolebinding", "create rolebinding NAME --role=R --user=U", "Bind a role.",
+        [rbac::BINDING_FLAGS], rbac::role_binding),
+    generator!("create clusterrolebinding", "create clusterrolebinding NAME --clusterrole=R --user=U", "Bind a cluster role.",
+        [rbac::BINDING_FLAGS], rbac::cluster_role_binding),
+    generator!("create token", "create token ACCOUNT", "Ask for a token of a service account.",
+        [rbac::TOKEN_FLAGS], rbac::token),
     verb!("describe", "describe TYPE [NAME…] | TYPE/NAME", "Show all of objects that helps to understand them.",
         [describe::FLAGS, target::SELECT, target::ALL, manifest::FLAGS], describe::run),
 ];

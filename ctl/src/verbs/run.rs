@@ -59,7 +59,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         resource: pods::pod_resource(),
         namespace: session.namespace.clone(),
         name: name.clone(),
-        object: Some(pod(args, &session.namespace, name, command)?),
+        object: Some(pod(args, name, command)?),
         source: None,
     };
     if !(is_attached && args.on("rm")) || DryRun::of(args)? != DryRun::No {
@@ -89,7 +89,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     attached
 }
 
-fn pod(args: &Args, namespace: &str, name: &str, command: &[String]) -> Result<Value> {
+fn pod(args: &Args, name: &str, command: &[String]) -> Result<Value> {
     let mut container = json!({"name": name, "image": args.get("image"), "resources": {}});
     if !command.is_empty() {
         container[if args.on("command") { "command" } else { "args" }] = json!(command);
@@ -123,7 +123,7 @@ fn pod(args: &Args, namespace: &str, name: &str, command: &[String]) -> Result<V
         None => vec![("run".to_owned(), name.to_owned())],
     };
     let labels: std::collections::BTreeMap<_, _> = labels.into_iter().collect();
-    let mut metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+    let mut metadata = json!({"name": name, "labels": labels});
     for pair in args.all("annotations") {
         let (key, value) = pair.split_once('=').with_context(|| format!("invalid annotation {pair}"))?;
         metadata["annotations"][key] = value.into();

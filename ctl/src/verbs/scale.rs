@@ -97,7 +97,7 @@ pub(super) async fn autoscale(args: &Args) -> Result<()> {
         }
         let object = json!({
             "apiVersion": resource.api_version(), "kind": resource.kind,
-            "metadata": {"name": name, "namespace": target.namespace}, "spec": spec,
+            "metadata": {"name": name}, "spec": spec,
         });
         let made = Target {
             resource: resource.clone(),

@@ -111,11 +111,11 @@ async fn one(session: &Session, args: &Args, target: &Target) -> Result<String> 
     let subject = Subject { session, object: &object, namespace: &target.namespace, name: &target.name };
     let mut out = Text::default();
     let has_events = describe(&mut out, &subject, target).await?;
-    let mut text = out.aligned();
-    if has_events && args.on_unless_off("show-events") {
-        text.push_str(&parts::events(session, &object).await);
-    }
-    Ok(text)
+    let events = match has_events && args.on_unless_off("show-events") {
+        true => parts::events(session, &object, &mut out).await,
+        false => String::new(),
+    };
+    Ok(out.aligned() + &events)
 }
 
 /// Writes an object; whether its events follow.

@@ -85,7 +85,7 @@ fn endpoints(slices: &[Value], name: &str) -> String {
         }
     }
     if found.is_empty() {
-        return String::new();
+        return "<none>".to_owned();
     }
     let more = found.len().saturating_sub(SHOWN);
     found.truncate(SHOWN);

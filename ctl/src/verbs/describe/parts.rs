@@ -121,8 +121,8 @@ pub(super) fn long_conditions(out: &mut Text, object: &Value, seen: (&str, &str)
     }
 }
 
-/// The events of an object, as a text of its own.
-pub(super) async fn events(session: &Session, object: &Value) -> String {
+/// The events of an object, as a text with columns of its own; that there are none is one more field of `out`.
+pub(super) async fn events(session: &Session, object: &Value, out: &mut Text) -> String {
     let (namespace, kind) = (text(object, "/metadata/namespace"), text(object, "/kind"));
     let mut fields = vec![format!("involvedObject.name={}", text(object, "/metadata/name"))];
     if !namespace.is_empty() {
@@ -138,13 +138,17 @@ pub(super) async fn events(session: &Session, object: &Value) -> String {
     let list = session.list(&format!("/api/v1/namespaces/{place}/events"), &query).await;
     let list = match list {
         Ok(list) => list,
-        Err(error) => return format!("Events:  <{error}>\n"),
+        Err(error) => {
+            out.field(0, "Events", format!("<{error}>"));
+            return String::new();
+        }
     };
     let now = jiff::Timestamp::now().as_second();
     let mut events: Vec<&Value> = items(&list, "/items").collect();
     events.sort_by_key(|event| last_seen(event).to_owned());
     if events.is_empty() {
-        return "Events:  <none>\n".to_owned();
+        out.field(0, "Events", "<none>");
+        return String::new();
     }
     let mut out = Text::default();
     out.line(0, "Events:\n  Type\tReason\tAge\tFrom\tMessage\n  ----\t------\t----\t----\t-------");

@@ -142,11 +142,18 @@ pub(super) async fn stateful_set(out: &mut Text, subject: &Subject<'_>) -> Resul
     out.field(0, "CreationTimestamp", time(object, "/metadata/creationTimestamp"));
     out.field(0, "Selector", selector(object));
     labels_and_annotations(out, object);
+    out.field(0, "Service Name", text(object, "/spec/serviceName"));
+    out.field_of(0, "Pod Management Policy", object, "/spec/podManagementPolicy");
     let (wanted, total) = (number(object, "/spec/replicas"), number(object, "/status/replicas"));
     out.field(0, "Replicas", format!("{wanted} desired | {total} total"));
     out.field(0, "Update Strategy", text(object, "/spec/updateStrategy/type"));
     if let Some(partition) = object.pointer("/spec/updateStrategy/rollingUpdate/partition") {
         out.field(1, "Partition", partition.to_string());
+    }
+    if let Some(policy) = object.pointer("/spec/persistentVolumeClaimRetentionPolicy") {
+        out.line(0, "Persistent Volume Claim Retention Policy:");
+        out.field_of(1, "WhenDeleted", policy, "/whenDeleted");
+        out.field_of(1, "WhenScaled", policy, "/whenScaled");
     }
     pods_status(out, subject).await?;
     of_template(out, object);

@@ -94,9 +94,13 @@ pub(crate) async fn history(args: &Args) -> Result<()> {
         let revisions = revisions(&session, &target, &owner).await?;
         if wanted > 0 {
             let found = revisions.iter().find(|r| r.number == wanted);
-            let found = found.with_context(|| format!("unable to find the specified revision"))?;
+            let found = found.context("unable to find the specified revision")?;
             output::line(format!("{} with revision #{wanted}", target.shown()))?;
             output::put(&describe::template_text(&found.template()))?;
+            continue;
+        }
+        if revisions.is_empty() {
+            output::line(format!("{} \nNo rollout history found.", target.shown()))?;
             continue;
         }
         let mut table = "REVISION\tCHANGE-CAUSE\n".to_owned();
@@ -118,6 +122,16 @@ pub(crate) async fn undo(args: &Args) -> Result<()> {
     }
     for_each(&session, args, &args.words, async |target| {
         let owner = target.get(&session).await?;
+        if owner.pointer("/metadata/annotations").is_some_and(|a| a.get(crate::apply::LAST_APPLIED).is_some()) {
+            eprintln!(
+                "Warning: resource {}/{} was previously managed with 'kubectl apply'. Rolling back will not update the {} \
+                 annotation, which may cause unexpected behavior on future 'kubectl apply' operations. Consider using \
+                 'kubectl apply' with your previous configuration file instead.",
+                target.resource.plural,
+                target.name,
+                crate::apply::LAST_APPLIED
+            );
+        }
         let revisions = revisions(&session, target, &owner).await?;
         let to = chosen(&revisions, wanted, target)?;
         let template = owner.pointer("/spec/template").cloned().unwrap_or_default();
