@@ -71,9 +71,13 @@ async fn reads(session: &Session, args: &Args) -> Result<Vec<Read>> {
         return Ok(reads);
     }
     if args.words.is_empty() {
-        bail!(
+        eprintln!(
             "You must specify the type of resource to get. Use \"cox api-resources\" for a complete list of supported \
-             resources."
+             resources.\n"
+        );
+        bail!(
+            "Required resource not specified.\nUse \"cox explain <resource>\" for a detailed description of that resource \
+             (e.g. cox explain pods).\nSee 'cox get -h' for help and examples"
         );
     }
     let namespace = if args.on("all-namespaces") { "" } else { session.namespace.as_str() };

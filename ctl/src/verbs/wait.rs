@@ -126,7 +126,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             }
         };
         let object = done.unwrap_or_default();
-        told.did(&target, "condition met", &object)?;
+        // What is gone, or never was, has nothing to show; kubectl says so of what a selector or name found.
+        if !(object.is_null() && target.object.is_none()) {
+            told.did(&target, "condition met", &object)?;
+        }
     }
     if has_failed { Err(Exit(1).into()) } else { Ok(()) }
 }
