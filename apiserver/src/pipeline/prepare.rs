@@ -112,6 +112,10 @@ pub fn before_create(call: &Call<'_>, new: &mut Object) {
         metadata.remove("namespace");
     }
     prepare(call, new, None);
+    if let Some(requested_by) = call.row.resource.hooks.requested_by {
+        let apiserver_auth::UserInfo { name, uid, groups, extra } = &**call.user;
+        requested_by(new, &api::table::Requester { name, uid, groups, extra });
+    }
 }
 
 /// Unix seconds.
