@@ -15,7 +15,8 @@ const SERVER: &str = "https://172.31.99.1:6443";
 /// An image whose default program serves its host's name over HTTP on port 8080.
 fn web() -> Image {
     let script = "mkdir -p /tmp/www && hostname > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
-    Image::named("docker.io/library/web:dev").busybox().unwrap().entrypoint(&["/bin/sh", "-c", script])
+    let image = Image::named("docker.io/library/web:dev").busybox().unwrap().resolver().unwrap();
+    image.entrypoint(&["/bin/sh", "-c", script])
 }
 
 /// Machine 1 is the server, the others have joined it; the image is loaded on all.
