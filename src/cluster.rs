@@ -81,12 +81,20 @@ pub fn authority(layout: &Layout) -> Result<Pair> {
 }
 
 /// Starts the controllers.
-pub fn start_controllers(clients: &Clients, authority: &Pair, machine: &Machine, parts: &mut Parts) {
+///
+/// `load_balancer_range` is as [`controller_manager::Config::load_balancer_range`] has it.
+pub fn start_controllers(
+    clients: &Clients,
+    authority: &Pair,
+    load_balancer_range: Option<&str>,
+    machine: &Machine,
+    parts: &mut Parts,
+) {
     let config = controller_manager::Config {
         host: machine.name.clone(),
         ca_pem: authority.certificate.clone(),
         ca_key_pem: authority.key.clone(),
-        load_balancer_range: None,
+        load_balancer_range: load_balancer_range.map(str::to_owned),
         cluster_cidr: POD_NETWORK.to_owned(),
         node_mask: NODE_MASK,
     };

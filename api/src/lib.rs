@@ -18,6 +18,7 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod printer;
+pub mod protobuf;
 pub mod prune;
 #[cfg(test)]
 mod published;

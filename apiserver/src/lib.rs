@@ -15,7 +15,6 @@ mod leases;
 mod metrics;
 mod nonresource;
 mod pipeline;
-mod protobuf;
 mod proxy;
 mod quirks;
 mod rows;

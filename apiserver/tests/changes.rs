@@ -11,7 +11,8 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 
 async fn deployment(c: &Cluster) -> Value {
     let body = r#"{"metadata":{"name":"d"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{
-        "metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i:1"},{"name":"e","image":"j:1"}]}}}}"#;
+        "metadata":{"labels":{"a":"b"}},
+        "spec":{"containers":[{"name":"c","image":"i:1"},{"name":"e","image":"j:1"}]}}}}"#;
     c.post(DEPLOYMENTS, body).await.expect(201)
 }
 

@@ -89,6 +89,34 @@ async fn kubectl_works() {
     c.serving.await.unwrap();
 }
 
+/// Bodies and answers of these are protobuf.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_creates_every_kind_that_it_has_a_verb_for() {
+    let c = listening().await;
+    let lines: &[(&'static [&'static str], &str)] = &[
+        (&["secret", "generic", "s", "--from-literal=a=b"], "secret/s"),
+        (&["serviceaccount", "sa"], "serviceaccount/sa"),
+        (&["token", "sa"], "eyJ"),
+        (&["role", "r", "--verb=get", "--resource=pods"], "role.rbac.authorization.k8s.io/r"),
+        (&["clusterrole", "r", "--verb=get", "--resource=nodes"], "clusterrole.rbac.authorization.k8s.io/r"),
+        (&["rolebinding", "b", "--role=r", "--user=u"], "rolebinding.rbac.authorization.k8s.io/b"),
+        (&["job", "j", "--image=i", "--", "sleep", "1"], "job.batch/j"),
+        (&["cronjob", "c", "--image=i", "--schedule=*/5 * * * *"], "cronjob.batch/c"),
+        (&["ingress", "i", "--rule=foo.com/bar=svc:80"], "ingress.networking.k8s.io/i"),
+        (&["quota", "q", "--hard=pods=5,cpu=1"], "resourcequota/q"),
+        (&["pdb", "p", "--selector=a=b", "--min-available=50%"], "poddisruptionbudget.policy/p"),
+        (&["priorityclass", "p", "--value=10"], "priorityclass.scheduling.k8s.io/p"),
+        (&["service", "clusterip", "s", "--tcp=80:8080"], "service/s"),
+    ];
+    for (args, expected) in lines {
+        let args: &'static [&'static str] = Vec::leak([&["create"], *args].concat());
+        let Some((good, text)) = c.kubectl(args).await else { return };
+        assert!(good && text.contains(expected), "kubectl {args:?}: {text}");
+    }
+    c.stop.cancel();
+    c.serving.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_say_nothing_or_rubbish_stop_nobody() {
     let c = listening().await;

@@ -2,11 +2,13 @@
 //! its own service account, while this process holds the `kube-controller-manager` lease.
 
 mod certificates;
+mod cluster_role_aggregation;
 mod context;
 mod deployment;
 mod disruption;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 mod expectations;
 mod garbage_collector;
 mod load_balancer;
@@ -16,9 +18,11 @@ mod node_lifecycle;
 mod owner;
 mod pod_gc;
 mod pods;
+mod protection;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod token_cleaner;
 
 use std::sync::Arc;
 
@@ -74,4 +78,8 @@ fn start(context: &Arc<Context>, authority: Authority) {
     endpoints::start(context);
     load_balancer::start(context);
     disruption::start(context);
+    endpointslice_mirroring::start(context);
+    cluster_role_aggregation::start(context);
+    protection::start(context);
+    token_cleaner::start(context);
 }

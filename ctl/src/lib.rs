@@ -1,14 +1,50 @@
 //! The kubectl-like verbs, driven by discovery.
 
+mod apply;
+mod discovery;
+mod error;
+mod flags;
+mod kubeconfig;
+mod manifest;
+mod output;
+mod session;
+mod target;
+mod verbs;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+pub(crate) use discovery::Resource;
 
 /// What `cox --help` says of the verbs.
 pub const VERBS_HELP: &str = "Everything else is a verb as kubectl has it: cox get pods, cox apply -f FILE, cox logs POD, …";
 
-/// Runs one verb.
+/// Runs one verb; the words begin with it, global flags may stand before. Prints errors as kubectl does.
 pub fn main(words: Vec<OsString>) -> ExitCode {
-    let word = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    eprintln!("error: unknown command {word:?}");
-    ExitCode::FAILURE
+    let mut texts = Vec::with_capacity(words.len());
+    for word in words {
+        match word.into_string() {
+            Ok(text) => texts.push(text),
+            Err(word) => {
+                eprintln!("error: not UTF-8: {}", word.to_string_lossy());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    // Another part of the process may have chosen the provider already; it is the same one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: start the async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(verbs::run(texts));
+    // A read of standard input may still be blocked: it must not hold the exit.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&error),
+    }
 }

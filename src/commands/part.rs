@@ -88,7 +88,7 @@ async fn start(
         Part::Apiserver => {}
         Part::Scheduler => cluster::start_scheduler(clients, machine, parts),
         Part::ControllerManager => {
-            cluster::start_controllers(clients, &cluster::authority(layout)?, machine, parts);
+            cluster::start_controllers(clients, &cluster::authority(layout)?, None, machine, parts);
         }
         Part::Kubelet => {
             let core = node::open_runtime(layout, &args.node.registry_mirror).await?;

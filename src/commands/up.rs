@@ -57,7 +57,8 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     let mut parts = Parts::new();
     let api = ApiServer::start(layout, &machine, &mut parts, progress).await?;
     let clients = in_process_clients(&api.server);
-    cluster::start_controllers(&clients, &api.authority, &machine, &mut parts);
+    let range = args.load_balancer_range.as_deref();
+    cluster::start_controllers(&clients, &api.authority, range, &machine, &mut parts);
     cluster::start_scheduler(&clients, &machine, &mut parts);
     node::start(layout, &machine, &args.node.registry_mirror, &clients, &mut parts).await?;
     node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  generate [--from DIR]   write api/data/ from the published documents of a Kubernetes version
+  generate [--from DIR] [--protos DIR]
+                          write api/data/ from the published documents of a Kubernetes version; protobuf.txt too when
+                          DIR (staging/src/k8s.io of its source) is given
   hello-image FILE        build the hello app and write its image as a docker-archive
   tidy                    check what a program can check of the house rules";
 
@@ -16,8 +18,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
-        ["generate"] => generate::write(&generate::published()),
-        ["generate", "--from", from] => generate::write(from.as_ref()),
+        ["generate"] => generate::write(&generate::published(), None),
+        ["generate", "--from", from] => generate::write(from.as_ref(), None),
+        ["generate", "--protos", protos] => generate::write(&generate::published(), Some(protos.as_ref())),
+        ["generate", "--from", from, "--protos", protos] => generate::write(from.as_ref(), Some(protos.as_ref())),
         ["hello-image", file] => hello::write_image(&root(), file.as_ref()),
         ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),

@@ -16,7 +16,7 @@ use crate::builtin;
 use crate::meta::{Gvk, api_version, split_api_version};
 use crate::schema::Schema;
 use crate::status::{Reason, Status};
-use crate::{Object, yaml};
+use crate::{Object, protobuf, yaml};
 
 /// What to do with unknown and duplicate fields (query parameter `fieldValidation`, KEP-2885).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +94,28 @@ pub fn decode_yaml(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidati
         problems.push(format!("yaml: unmarshal errors:\n  {}", document.duplicates.join("\n  ")));
     }
     decode_parsed(document.value, problems, gvk, schema, mode)
+}
+
+/// Decodes protobuf as an object of a kind, like [`decode`]. Unknown fields are skipped whatever was asked.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_protobuf(bytes: &[u8], gvk: &Gvk, schema: &Schema) -> Result<Decoded, Status> {
+    let body = Body { bytes, gvk };
+    let envelope = protobuf::envelope::open(bytes).map_err(|error| body.unrecognized(&error.to_string()))?;
+    if envelope.kind.is_empty() {
+        return Err(body.unrecognized("Object 'Kind' is missing in the protobuf envelope"));
+    }
+    let claimed = Claim { api_version: envelope.api_version.to_owned(), kind: envelope.kind.to_owned() };
+    if let Some(status) = claimed.mismatch(gvk) {
+        return Err(status);
+    }
+    let object = match protobuf::message_of(schema) {
+        Some(message) => protobuf::decode_message(message, envelope.raw),
+        None => protobuf::decode(bytes),
+    };
+    let object = object.map_err(|error| claimed.cannot_be_handled(gvk, &error.to_string()))?;
+    decode_parsed(Value::Object(object), Vec::new(), gvk, schema, FieldValidation::Ignore)
 }
 
 /// Decodes a JSON value, such as a patch gave, as an object of a kind, like [`decode`].

@@ -28,6 +28,8 @@ pub struct Cached {
     pub fields: Box<[Box<str>]>,
     /// The decoded object, when someone inside the server asked for it.
     decoded: OnceLock<Arc<Object>>,
+    /// Its protobuf message in the form in which it is stored, when someone read it so.
+    message: OnceLock<Bytes>,
 }
 
 /// What is extracted of an object for selection.
@@ -92,6 +94,7 @@ impl Cached {
             labels: facts.labels,
             fields: facts.fields,
             decoded: OnceLock::new(),
+            message: OnceLock::new(),
         }
     }
 
@@ -99,6 +102,11 @@ impl Cached {
     pub fn at_revision(&self, wire: Bytes, revision: i64) -> Self {
         let facts = Facts { uid: self.uid.clone(), labels: self.labels.clone(), fields: self.fields.clone() };
         Self::new(&self.key, self.namespace_len.is_some(), revision, wire, self.layout, facts)
+    }
+
+    /// The protobuf message, which `encode` makes of the wire bytes the first time.
+    pub fn message(&self, encode: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
+        self.message.get_or_init(|| encode(&self.wire)).clone()
     }
 
     pub fn namespace(&self) -> &str {

@@ -19,6 +19,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// The type of a watch event.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+
     /// The start of a watch event's frame.
     pub fn head(self) -> &'static [u8] {
         match self {

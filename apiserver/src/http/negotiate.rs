@@ -9,7 +9,7 @@ pub enum Format {
     #[default]
     Json,
     Yaml,
-    /// Read only; answers are never written so.
+    /// Of built-in kinds only.
     Protobuf,
 }
 
@@ -18,7 +18,7 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
-            Self::Protobuf => crate::protobuf::CONTENT_TYPE,
+            Self::Protobuf => api::protobuf::CONTENT_TYPE,
         }
     }
 }
@@ -51,26 +51,28 @@ pub enum Offer {
     Shapes,
 }
 
-/// Picks the first acceptable form of the `Accept` header; 406 when there is none.
-pub fn accept(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
+/// Picks the first acceptable form of the `Accept` header; 406 when there is none. `protobuf` says whether the kind
+/// has a message.
+pub fn accept(headers: &HeaderMap, offer: Offer, protobuf: bool) -> Result<Accept, Status> {
     let mut any = false;
     for value in headers.get_all(header::ACCEPT) {
         let Ok(value) = value.to_str() else { continue };
         for range in value.split(',') {
             any = true;
-            if let Some(accept) = media_range(range.trim(), offer) {
+            if let Some(accept) = media_range(range.trim(), offer, protobuf) {
                 return Ok(accept);
             }
         }
     }
-    if any { Err(not_acceptable()) } else { Ok(Accept::default()) }
+    if any { Err(not_acceptable(protobuf)) } else { Ok(Accept::default()) }
 }
 
-fn media_range(range: &str, offer: Offer) -> Option<Accept> {
+fn media_range(range: &str, offer: Offer, protobuf: bool) -> Option<Accept> {
     let mut parts = range.split(';').map(str::trim);
     let format = match parts.next()? {
         "application/json" | "*/*" | "application/*" | "" => Format::Json,
         "application/yaml" | "application/x-yaml" | "text/yaml" => Format::Yaml,
+        api::protobuf::CONTENT_TYPE if protobuf => Format::Protobuf,
         _ => return None,
     };
     let (mut kind, mut version, mut group, mut pretty) = ("", "", "", false);
@@ -87,6 +89,7 @@ fn media_range(range: &str, offer: Offer) -> Option<Accept> {
     let shape = match kind {
         "" => Shape::Whole,
         _ if group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") || offer == Offer::Whole => return None,
+        "Table" if format == Format::Protobuf => return None,
         "Table" => Shape::Table { beta: version == "v1beta1" },
         "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata { beta: version == "v1beta1" },
         _ => return None,
@@ -94,8 +97,11 @@ fn media_range(range: &str, offer: Offer) -> Option<Accept> {
     Some(Accept { format, shape, pretty })
 }
 
-fn not_acceptable() -> Status {
-    let types = "application/json, application/yaml";
+fn not_acceptable(protobuf: bool) -> Status {
+    let types = match protobuf {
+        true => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        false => "application/json, application/yaml",
+    };
     Status::failure(Reason::NotAcceptable, format!("only the following media types are accepted: {types}"))
 }
 
@@ -110,8 +116,8 @@ pub fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     match content_type(headers) {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
-        crate::protobuf::CONTENT_TYPE => Ok(Format::Protobuf),
-        _ => Err(unsupported(&["application/json", "application/yaml", crate::protobuf::CONTENT_TYPE])),
+        api::protobuf::CONTENT_TYPE => Ok(Format::Protobuf),
+        _ => Err(unsupported(&["application/json", "application/yaml", api::protobuf::CONTENT_TYPE])),
     }
 }
 
@@ -130,7 +136,7 @@ mod tests {
     fn of(value: &str) -> Result<Accept, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, value.parse().unwrap());
-        accept(&headers, Offer::Shapes)
+        accept(&headers, Offer::Shapes, false)
     }
 
     #[test]
@@ -140,7 +146,12 @@ mod tests {
         assert_eq!(of("application/vnd.kubernetes.protobuf, */*").unwrap(), Accept::default());
         assert_eq!(of("application/yaml").unwrap().format, Format::Yaml);
         assert_eq!(of("application/json;as=Other;v=v1;g=meta.k8s.io, application/json").unwrap(), Accept::default());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io, \
+            application/vnd.kubernetes.protobuf,application/json".parse().unwrap());
+        let protobuf = accept(&headers, Offer::Shapes, true).unwrap();
+        assert_eq!((protobuf.format, protobuf.shape), (Format::Protobuf, Shape::Whole));
         assert_eq!(of("text/plain").unwrap_err().code, 406);
-        assert_eq!(accept(&HeaderMap::new(), Offer::Whole).unwrap(), Accept::default());
+        assert_eq!(accept(&HeaderMap::new(), Offer::Whole, true).unwrap(), Accept::default());
     }
 }

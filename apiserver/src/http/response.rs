@@ -19,11 +19,15 @@ pub fn full(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>
     response
 }
 
-/// JSON bytes as the client asked for them: as they are, indented, or as YAML.
+/// JSON bytes as the client asked for them: as they are, indented, as YAML, or as protobuf where there is such a form.
 pub fn json(code: StatusCode, accept: Accept, bytes: Bytes) -> Response {
     match accept.format {
+        Format::Protobuf => match crate::pipeline::messages::sealed(&bytes) {
+            Some(sealed) => full(code, Format::Protobuf.content_type(), sealed),
+            None => full(code, Format::Json.content_type(), bytes),
+        },
         Format::Json if !accept.pretty => full(code, Format::Json.content_type(), bytes),
-        Format::Json | Format::Protobuf => full(code, Format::Json.content_type(), reformat(&bytes, indent)),
+        Format::Json => full(code, Format::Json.content_type(), reformat(&bytes, indent)),
         Format::Yaml => full(code, Format::Yaml.content_type(), reformat(&bytes, yaml)),
     }
 }
@@ -33,11 +37,16 @@ pub fn json_pieces(accept: Accept, gzip: bool, pieces: Vec<Bytes>) -> Response {
     if accept.format != Format::Json || accept.pretty {
         return json(StatusCode::OK, accept, pieces.concat().into());
     }
+    self::pieces(Format::Json.content_type(), gzip, pieces)
+}
+
+/// An answer made of pieces, compressed when it is large and the client takes gzip.
+pub fn pieces(content_type: &'static str, gzip: bool, pieces: Vec<Bytes>) -> Response {
     let size: usize = pieces.iter().map(Bytes::len).sum();
     if gzip && size > compress::THRESHOLD {
         match compress::gzip(&pieces) {
             Ok(packed) => {
-                let mut response = full(StatusCode::OK, Format::Json.content_type(), packed);
+                let mut response = full(StatusCode::OK, content_type, packed);
                 response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
                 return response;
@@ -50,7 +59,7 @@ pub fn json_pieces(accept: Accept, gzip: bool, pieces: Vec<Bytes>) -> Response {
         Err(pieces) => Body::stream(Pieces::new(pieces)),
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

@@ -1,12 +1,12 @@
 //! A request's body as an object of the row's kind.
 
 use api::codec::{self, FieldValidation};
+use api::protobuf;
 use api::{Gvk, Object, Schema, Status};
 use bytes::Bytes;
 
 use super::Call;
 use crate::http::negotiate::{self, Format};
-use crate::protobuf;
 
 /// The field validation that the request asks for.
 pub fn field_validation(call: &Call<'_>) -> Result<FieldValidation, Status> {
@@ -29,7 +29,8 @@ pub fn object_as(call: &Call<'_>, body: &Bytes, gvk: &Gvk, schema: &Schema) -> R
     let decoded = match negotiate::body_format(call.headers)? {
         Format::Json => codec::decode(body, gvk, schema, mode)?,
         Format::Yaml => codec::decode_yaml(body, gvk, schema, mode)?,
-        Format::Protobuf => codec::decode_value(protobuf::to_value(body)?, gvk, schema, mode)?,
+        Format::Protobuf if protobuf::message_of(schema).is_some() => codec::decode_protobuf(body, gvk, schema)?,
+        Format::Protobuf => return Err(negotiate::unsupported(&["application/json", "application/yaml"])),
     };
     call.warn(decoded.warnings);
     let mut object = decoded.object;

@@ -176,7 +176,8 @@ async fn resource(
     params.watch |= target.watch_prefix;
     let offer =
         if target.subresource.is_empty() || target.subresource == "status" { Offer::Shapes } else { Offer::Whole };
-    let mut accept = match negotiate::accept(&parts.headers, offer) {
+    let has_message = api::protobuf::message_of(&row.resource.schema).is_some();
+    let mut accept = match negotiate::accept(&parts.headers, offer, has_message) {
         // What a connection answers with is not ours to choose.
         Err(_) if crate::proxy::is_connection(target.subresource) => Accept::default(),
         accept => accept?,

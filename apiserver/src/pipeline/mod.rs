@@ -13,6 +13,7 @@ pub mod entry;
 pub mod get;
 pub mod list;
 pub mod managed;
+pub mod messages;
 pub mod options;
 pub mod patch;
 

@@ -107,7 +107,10 @@ impl DeleteOptions {
         use crate::http::negotiate::{Format, body_format};
         let value = match body_format(call.headers)? {
             Format::Json => serde_json::from_slice(body).map_err(|e| unreadable(&e)),
-            Format::Protobuf => crate::protobuf::to_value(body),
+            Format::Protobuf => match api::protobuf::decode(body) {
+                Ok(object) => Ok(serde_json::Value::Object(object)),
+                Err(error) => Err(Status::bad_request(format!("the body of the request is no DeleteOptions: {error}"))),
+            },
             Format::Yaml => match api::yaml::parse(body) {
                 Ok(document) => Ok(document.value),
                 Err(error) => Err(Status::bad_request(format!("the body of the request is no DeleteOptions: {error}"))),

@@ -2,6 +2,7 @@
 
 use api::{ErrorList, Gvk, Object, Status, object, validate};
 use apiserver_admission::{Operation, Request};
+use apiserver_auth::UserInfo;
 use serde_json::{Value, json};
 
 use super::Call;
@@ -113,7 +114,7 @@ pub fn before_create(call: &Call<'_>, new: &mut Object) {
     }
     prepare(call, new, None);
     if let Some(requested_by) = call.row.resource.hooks.requested_by {
-        let apiserver_auth::UserInfo { name, uid, groups, extra } = &**call.user;
+        let UserInfo { name, uid, groups, extra } = &**call.user;
         requested_by(new, &api::table::Requester { name, uid, groups, extra });
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Call;
 use super::list::Page;
+use super::messages::Messages;
 use super::table::Tabular;
 use crate::cache::{Cached, Change};
 use crate::http::negotiate::Shape;
@@ -20,6 +21,8 @@ use crate::storage;
 pub struct Renderer {
     row: Arc<Row>,
     form: Form,
+    /// Answers go out in protobuf instead.
+    messages: Option<Messages>,
 }
 
 enum Form {
@@ -41,12 +44,16 @@ impl Renderer {
                 Form::Table(Box::new(Tabular::new(call.row, meta_version(beta), &call.params.include_object)))
             }
         };
-        Self { row: call.row.clone(), form }
+        Self { row: call.row.clone(), form, messages: Messages::new(call) }
+    }
+
+    pub fn is_protobuf(&self) -> bool {
+        self.messages.is_some()
     }
 
     /// Whether objects go out as the bytes that were committed.
     pub fn is_whole(&self) -> bool {
-        matches!(self.form, Form::Whole) && self.row.is_storage()
+        matches!(self.form, Form::Whole) && self.row.is_storage() && self.messages.is_none()
     }
 
     /// Appends one object in the form.
@@ -64,6 +71,9 @@ impl Renderer {
 
     /// One object as the answer.
     pub fn one(&self, call: &Call<'_>, code: StatusCode, object: &Cached) -> Response {
+        if let Some(messages) = &self.messages {
+            return messages.one(code, object);
+        }
         let bytes = match &self.form {
             Form::Whole => wire_of(&self.row, object),
             _ => {
@@ -77,6 +87,9 @@ impl Renderer {
 
     /// A page of a list as the answer.
     pub fn list(&self, call: &Call<'_>, page: Page) -> Response {
+        if let Some(messages) = &self.messages {
+            return messages.list(call, &page);
+        }
         match &self.form {
             Form::Whole => super::list::whole(call, &page),
             Form::Metadata { version } => {
@@ -115,6 +128,9 @@ impl Renderer {
 
     /// Appends a watch event.
     pub fn event(&self, out: &mut Vec<u8>, change: Change, object: &Cached) {
+        if let Some(messages) = &self.messages {
+            return messages.event(out, change, object);
+        }
         out.extend_from_slice(change.head());
         self.put(out, object);
         out.extend_from_slice(b"}\n");
@@ -130,9 +146,27 @@ impl Renderer {
 
     /// Appends the ERROR event.
     pub fn error(&self, out: &mut Vec<u8>, status: &Status) {
+        if let Some(messages) = &self.messages {
+            return messages.error(out, status);
+        }
         out.extend_from_slice(b"{\"type\":\"ERROR\",\"object\":");
         out.extend_from_slice(&status.to_json());
         out.extend_from_slice(b"}\n");
+    }
+
+    /// Appends a bookmark; `head` is [`Self::bookmark_head`].
+    pub fn bookmark(&self, out: &mut Vec<u8>, head: &[u8], revision: i64, initial_end: bool) {
+        if let Some(messages) = &self.messages {
+            return messages.bookmark(out, revision, initial_end);
+        }
+        out.extend_from_slice(head);
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(revision).as_bytes());
+        out.push(b'"');
+        if initial_end {
+            out.extend_from_slice(b",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}");
+        }
+        out.extend_from_slice(self.bookmark_tail());
     }
 
     /// A bookmark event up to its resource version's digits.
@@ -149,7 +183,7 @@ impl Renderer {
     }
 
     /// The rest of a bookmark event behind its metadata's last field.
-    pub fn bookmark_tail(&self) -> &'static [u8] {
+    fn bookmark_tail(&self) -> &'static [u8] {
         match &self.form {
             Form::Table(_) => b"},\"columnDefinitions\":null,\"rows\":[]}}\n",
             _ => b"}}}\n",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::Status;
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::header;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
@@ -54,6 +54,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     };
     let position = cache.with_ring(|ring| (ring.position_after(revision), ring.since()));
     let renderer = Renderer::new(call);
+    let content_type = super::messages::stream_type(call, &renderer);
     let state = match position {
         (Ok(position), _) => State::Initial { objects: initial.into_iter(), position },
         (Err(_), oldest) => State::Failing(too_old(revision, oldest)),
@@ -78,12 +79,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     };
     body.set_timer();
     let mut response = Response::new(Body::stream(body));
-    let kind = if call.accept.format == crate::http::negotiate::Format::Yaml {
-        "application/yaml"
-    } else {
-        "application/json"
-    };
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
 }
 
@@ -291,14 +287,7 @@ impl WatchBody {
     }
 
     fn put_bookmark(&self, chunk: &mut Vec<u8>, initial_end: bool) {
-        chunk.extend_from_slice(&self.bookmark);
-        let mut digits = itoa::Buffer::new();
-        chunk.extend_from_slice(digits.format(self.revision).as_bytes());
-        chunk.push(b'"');
-        if initial_end {
-            chunk.extend_from_slice(b",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}");
-        }
-        chunk.extend_from_slice(self.renderer.bookmark_tail());
+        self.renderer.bookmark(chunk, &self.bookmark, self.revision, initial_end);
     }
 
     /// What is due by the clock: a bookmark, or the end.

@@ -10,7 +10,7 @@ use client::WorkQueue;
 use client::informer::{Change, key_of};
 use k8s_openapi::api::core::v1::Endpoints;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
 use crate::context::{Context, gone_is_fine, is_code};
 use crate::endpointslice::{is_selected, matters};

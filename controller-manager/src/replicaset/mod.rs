@@ -1,5 +1,7 @@
-//! The ReplicaSet controller: keeps the number of a ReplicaSet's Pods, and its status.
+//! The ReplicaSet controller: keeps the number of a ReplicaSet's Pods, and its status. Does the same for
+//! ReplicationControllers.
 
+mod kind;
 mod plan;
 
 use std::sync::Arc;
@@ -7,12 +9,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use api::NamespacedName;
 use client::informer::{Change, key_of};
-use client::{EventType, Recorder, WorkQueue};
+use client::{EventType, Informer, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use kind::Kind;
 use plan::Manage;
 
 use crate::context::{Context, is_code};
@@ -20,13 +24,13 @@ use crate::expectations::Expectations;
 use crate::owner::{self, Claim};
 use crate::pods;
 
-const NAME: &str = "replicaset-controller";
 const WORKERS: usize = 4;
 /// The first batch of creations; each next is twice as large.
 const SLOW_START: usize = 1;
 
-struct Controller {
+struct Controller<K> {
     context: Arc<Context>,
+    sets: Informer<K>,
     client: Client,
     recorder: Recorder,
     expectations: Arc<Expectations>,
@@ -34,31 +38,41 @@ struct Controller {
 }
 
 pub fn start(context: &Arc<Context>) {
+    start_kind::<ReplicaSet>(context);
+    start_kind::<ReplicationController>(context);
+}
+
+fn start_kind<K: Kind>(context: &Arc<Context>) {
     let queue = context.queue();
     let expectations = Arc::new(Expectations::default());
-    watch_sets(context, &queue, &expectations);
-    watch_pods(context, &queue, &expectations);
+    watch_sets::<K>(context, &queue, &expectations);
+    watch_pods::<K>(context, &queue, &expectations);
     let controller = Arc::new(Controller {
-        client: context.client(NAME),
-        recorder: context.recorder(NAME),
+        sets: K::informer(context).clone(),
+        client: context.client(K::CONTROLLER),
+        recorder: context.recorder(K::CONTROLLER),
         context: Arc::clone(context),
         expectations,
         queue: queue.clone(),
     });
-    let (sets, all_pods) = (context.replica_sets.clone(), context.pods.clone());
+    let (sets, all_pods) = (K::informer(context).clone(), context.pods.clone());
     let ready = async move {
         sets.synced().await;
         all_pods.synced().await;
     };
-    context.spawn(NAME, queue, WORKERS, ready, move |key| {
+    context.spawn(K::CONTROLLER, queue, WORKERS, ready, move |key| {
         let controller = Arc::clone(&controller);
         async move { controller.sync(&key).await }
     });
 }
 
-fn watch_sets(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, expectations: &Arc<Expectations>) {
+fn watch_sets<K: Kind>(
+    context: &Arc<Context>,
+    queue: &WorkQueue<NamespacedName>,
+    expectations: &Arc<Expectations>,
+) {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
-    context.replica_sets.on_change(move |change| {
+    K::informer(context).on_change(move |change| {
         let key = key_of(&**change.object());
         if matches!(change, Change::Deleted(_)) {
             expectations.forget(&key);
@@ -67,24 +81,30 @@ fn watch_sets(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, expecta
     });
 }
 
-fn watch_pods(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, expectations: &Arc<Expectations>) {
+fn watch_pods<K: Kind>(
+    context: &Arc<Context>,
+    queue: &WorkQueue<NamespacedName>,
+    expectations: &Arc<Expectations>,
+) {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
-    let sets = context.replica_sets.clone();
+    let sets = K::informer(context).clone();
     context.pods.on_change(move |change| {
         let pod = change.object();
         let namespace = pod.namespace().unwrap_or_default();
         if let Change::Updated { old, .. } = change
-            && let Some(before) = set_of(old)
-            && set_of(pod).as_deref() != Some(&*before)
+            && let Some(before) = set_of::<K>(old)
+            && set_of::<K>(pod).as_deref() != Some(&*before)
         {
             queue.add(NamespacedName::new(&namespace, &before));
         }
-        let Some(name) = set_of(pod) else {
+        let Some(name) = set_of::<K>(pod) else {
+            if owner::controller_of(&**pod).is_some() {
+                return;
+            }
             // An orphan: whoever selects it may adopt it.
             let labels = pod.labels();
             let matching = sets.filter(|set| {
-                set.namespace().as_deref() == Some(&*namespace)
-                    && owner::selects(set.spec.as_ref().map(|spec| &spec.selector), labels)
+                set.namespace().as_deref() == Some(&*namespace) && set.selects(labels)
             });
             matching.iter().for_each(|set| queue.add(key_of(&**set)));
             return;
@@ -102,29 +122,33 @@ fn watch_pods(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, expecta
     });
 }
 
-/// The name of the ReplicaSet that controls a Pod.
-fn set_of(pod: &Pod) -> Option<String> {
-    owner::controller_of(pod).filter(|owner| owner.kind == "ReplicaSet").map(|owner| owner.name.clone())
+/// The name of the object of this kind that controls a Pod.
+fn set_of<K: Kind>(pod: &Pod) -> Option<String> {
+    owner::controller_of(pod).filter(|owner| owner.kind == K::kind(&())).map(|owner| owner.name.clone())
 }
 
-impl Controller {
+impl<K: Kind> Controller<K> {
     async fn sync(&self, key: &NamespacedName) -> anyhow::Result<()> {
-        let Some(set) = self.context.replica_sets.get(&key.namespace, &key.name) else {
+        let Some(object) = self.sets.get(&key.namespace, &key.name) else {
             self.expectations.forget(key);
             return Ok(());
         };
+        let set = K::view(&object);
         let satisfied = self.expectations.satisfied(key);
-        let mine = self.claim_pods(&set).await?;
+        let mine = self.claim_pods(&object, &set).await?;
         let active: Vec<_> = mine.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
         let managed = if satisfied && set.metadata.deletion_timestamp.is_none() {
-            self.manage(key, &set, active).await
+            self.manage(key, &object, &set, active).await
         } else {
             Ok(())
         };
         let message = managed.as_ref().err().map(|failure| (failure.0, format!("{:#}", failure.1)));
         let failure = message.as_ref().map(|(reason, text)| (*reason, text.as_str()));
-        let (status, recheck) = plan::status(&set, &mine, failure, Timestamp::now());
-        self.write_status(&set, status).await?;
+        let (mut status, recheck) = plan::status(&set, &mine, failure, Timestamp::now());
+        if !K::COUNTS_TERMINATING {
+            status.terminating_replicas = None;
+        }
+        self.write_status(&object, &set, status).await?;
         if let Some(delay) = recheck {
             self.queue.add_after(key.clone(), delay.unsigned_abs());
         }
@@ -132,16 +156,15 @@ impl Controller {
     }
 
     /// The Pods of a set, after adopting and releasing.
-    async fn claim_pods(&self, set: &ReplicaSet) -> anyhow::Result<Vec<Arc<Pod>>> {
+    async fn claim_pods(&self, object: &K, set: &ReplicaSet) -> anyhow::Result<Vec<Arc<Pod>>> {
         let namespace = set.namespace().unwrap_or_default();
         let uid = set.uid().unwrap_or_default();
         let deleting = set.metadata.deletion_timestamp.is_some();
-        let selector = set.spec.as_ref().map(|spec| &spec.selector);
-        let mut mine = Vec::new();
+                let mut mine = Vec::new();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let here = self.context.pods.filter(|pod| pod.namespace().as_deref() == Some(&*namespace));
         for pod in here {
-            let matches = owner::selects(selector, pod.labels());
+            let matches = object.selects(pod.labels());
             let name = pod.name_any();
             let pod_uid = pod.uid().unwrap_or_default();
             match owner::claim(&*pod, &uid, deleting, matches) {
@@ -149,7 +172,7 @@ impl Controller {
                 Claim::Ignore => {}
                 Claim::Adopt if pods::is_terminal(&pod) => {}
                 Claim::Adopt => {
-                    let patch = Patch::Strategic(owner::adoption_patch(&owner::controller_ref(set), &pod_uid));
+                    let patch = Patch::Strategic(owner::adoption_patch(&owner::controller_ref(object), &pod_uid));
                     let adopted = api.patch(&name, &PatchParams::default(), &patch).await;
                     mine.push(Arc::new(adopted.with_context(|| format!("adopt Pod {namespace}/{name}"))?));
                 }
@@ -171,14 +194,15 @@ impl Controller {
     async fn manage(
         &self,
         key: &NamespacedName,
+        object: &K,
         set: &ReplicaSet,
         active: Vec<Arc<Pod>>,
     ) -> Result<(), (&'static str, anyhow::Error)> {
         let siblings = self.siblings(set);
         match plan::manage(set, active, &siblings) {
             Manage::Nothing => Ok(()),
-            Manage::Create(count) => self.create(key, set, count).await.map_err(|e| ("FailedCreate", e)),
-            Manage::Delete(victims) => self.delete(key, set, victims).await.map_err(|e| ("FailedDelete", e)),
+            Manage::Create(count) => self.create(key, object, set, count).await.map_err(|e| ("FailedCreate", e)),
+            Manage::Delete(victims) => self.delete(key, object, victims).await.map_err(|e| ("FailedDelete", e)),
         }
     }
 
@@ -188,8 +212,7 @@ impl Controller {
         let uids: Vec<String> = match &parent {
             None => vec![set.uid().unwrap_or_default()],
             Some(uid) => self
-                .context
-                .replica_sets
+                .sets
                 .filter(|other| owner::is_controlled_by(other, uid))
                 .iter()
                 .filter_map(|other| other.uid())
@@ -199,14 +222,14 @@ impl Controller {
     }
 
     /// Makes Pods in batches of 1, 2, 4, …: when the first is refused (a quota), the rest would be too.
-    async fn create(&self, key: &NamespacedName, set: &ReplicaSet, count: usize) -> anyhow::Result<()> {
+    async fn create(&self, key: &NamespacedName, object: &K, set: &ReplicaSet, count: usize) -> anyhow::Result<()> {
         self.expectations.expect_creations(key, count);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let pod = pod_from(set);
+        let pod = pod_from(set, owner::controller_ref(object));
         let (mut left, mut batch) = (count, SLOW_START);
         while left > 0 {
             let size = batch.min(left);
-            let made = futures::future::join_all((0..size).map(|_| self.create_one(&api, set, &pod))).await;
+            let made = futures::future::join_all((0..size).map(|_| self.create_one(&api, object, &pod))).await;
             left -= size;
             batch *= 2;
             let mut first_error = None;
@@ -226,21 +249,21 @@ impl Controller {
         Ok(())
     }
 
-    async fn create_one(&self, api: &Api<Pod>, set: &ReplicaSet, pod: &Pod) -> Result<(), kube::Error> {
+    async fn create_one(&self, api: &Api<Pod>, object: &K, pod: &Pod) -> Result<(), kube::Error> {
         match api.create(&PostParams::default(), pod).await {
             Ok(made) => {
                 let message = format!("Created pod: {}", made.name_any());
-                self.recorder.about(set, EventType::Normal, "SuccessfulCreate", message);
+                self.recorder.about(object, EventType::Normal, "SuccessfulCreate", message);
                 Ok(())
             }
             Err(error) => {
-                self.recorder.about(set, EventType::Warning, "FailedCreate", format!("Error creating: {error}"));
+                self.recorder.about(object, EventType::Warning, "FailedCreate", format!("Error creating: {error}"));
                 Err(error)
             }
         }
     }
 
-    async fn delete(&self, key: &NamespacedName, set: &ReplicaSet, victims: Vec<Arc<Pod>>) -> anyhow::Result<()> {
+    async fn delete(&self, key: &NamespacedName, object: &K, victims: Vec<Arc<Pod>>) -> anyhow::Result<()> {
         let uids = victims.iter().filter_map(|pod| pod.uid());
         self.expectations.expect_deletions(key, uids);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -251,7 +274,7 @@ impl Controller {
             match api.delete(&name, &params).await {
                 Ok(_) => {
                     let message = format!("Deleted pod: {name}");
-                    self.recorder.about(set, EventType::Normal, "SuccessfulDelete", message);
+                    self.recorder.about(object, EventType::Normal, "SuccessfulDelete", message);
                     Ok(())
                 }
                 Err(error) => {
@@ -259,35 +282,34 @@ impl Controller {
                     if is_code(&error, 404) || is_code(&error, 409) {
                         return Ok(());
                     }
-                    self.recorder.about(set, EventType::Warning, "FailedDelete", format!("Error deleting: {error}"));
+                    self.recorder.about(object, EventType::Warning, "FailedDelete", format!("Error deleting: {error}"));
                     Err(error)
                 }
             }
         });
         for result in futures::future::join_all(deletions).await {
-            result.with_context(|| format!("delete a Pod of ReplicaSet {key}"))?;
+            result.with_context(|| format!("delete a Pod of {} {key}", K::kind(&())))?;
         }
         Ok(())
     }
 
-    async fn write_status(&self, set: &ReplicaSet, status: ReplicaSetStatus) -> anyhow::Result<()> {
+    async fn write_status(&self, object: &K, set: &ReplicaSet, status: ReplicaSetStatus) -> anyhow::Result<()> {
         let same = set.status.as_ref().is_some_and(|old| plan::same(old, &status));
         if same {
             return Ok(());
         }
         let name = set.name_any();
-        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
-        let mut fresh = set.clone();
-        fresh.status = Some(status);
+        let api: Api<K> = Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
+        let fresh = object.with_status(status);
         match api.replace_status(&name, &PostParams::default(), &fresh).await {
             Err(error) if is_code(&error, 404) => Ok(()),
-            result => result.map(drop).with_context(|| format!("write the status of ReplicaSet {name}")),
+            result => result.map(drop).with_context(|| format!("write the status of {} {name}", K::kind(&()))),
         }
     }
 }
 
 /// The Pod that a set's template describes.
-fn pod_from(set: &ReplicaSet) -> Pod {
+fn pod_from(set: &ReplicaSet, owner: OwnerReference) -> Pod {
     let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
     Pod {
@@ -296,7 +318,7 @@ fn pod_from(set: &ReplicaSet) -> Pod {
             labels: meta.labels,
             annotations: meta.annotations,
             finalizers: meta.finalizers,
-            owner_references: Some(vec![owner::controller_ref(set)]),
+            owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },
         spec: template.spec,

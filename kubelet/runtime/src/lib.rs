@@ -11,6 +11,7 @@ mod files;
 pub mod images;
 mod network;
 mod reset;
+mod seccomp;
 pub mod shim;
 mod spec;
 mod state;

@@ -158,7 +158,8 @@ fn mounts_propagate_as_told() {
             mounts: vec![Mount { container_path: "/v".into(), host_path: path.clone(), readonly: false, propagation }],
             security: SecurityContext { privileged: true, ..SecurityContext::default() },
             ..shell(
-                "while ! test -e /v/from-host/mark; do sleep 0.02; done; echo seen; mount -t tmpfs x /v/from-container && sleep 1000",
+                "while ! test -e /v/from-host/mark; do sleep 0.02; done; \
+                mount -t tmpfs x /v/from-container && sleep 1000",
             )
         };
         let slave = node.start_config(&sandbox, config(Propagation::HostToContainer)).await;

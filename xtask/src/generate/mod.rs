@@ -3,6 +3,7 @@
 mod descriptions;
 mod facts;
 mod parameters;
+mod protobuf;
 mod resources;
 mod schemas;
 
@@ -67,11 +68,15 @@ fn files(from: &Path) -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
     ])
 }
 
-/// Writes the data files.
-pub fn write(from: &Path) -> anyhow::Result<()> {
+/// Writes the data files; those of protobuf when it is said where the messages are described.
+pub fn write(from: &Path, protos: Option<&Path>) -> anyhow::Result<()> {
     let to = repository().join("api/data");
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
-    for (name, bytes) in files(from)? {
+    let mut files = files(from)?;
+    if let Some(protos) = protos {
+        files.push(("protobuf.txt", protobuf::text(protos, &Documents::read(from)?.definitions)?.into_bytes()));
+    }
+    for (name, bytes) in files {
         let path = to.join(name);
         fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }

@@ -9,6 +9,7 @@ use super::sandboxes::{KILL_TIMEOUT, blocking, new_id};
 use super::{Container, Core, Phase, volumes};
 use crate::cri::{self, ContainerConfig, ContainerState, ContainerStatus, Error, EventType};
 use crate::files;
+use crate::seccomp;
 use crate::shim::protocol::{Exit, Reply, Request, StartSpec};
 use crate::shim::unix_nanos;
 use crate::spec;
@@ -71,7 +72,10 @@ impl Core {
             image_id,
             config,
         };
-        let specification = self.specification(sandbox, &record, &image_config)?;
+        let (specification, filter) = self.specification(sandbox, &record, &image_config)?;
+        if let Some(profile) = filter {
+            seccomp::install(&profile, &self.config.root.join("seccomp"), &directory)?;
+        }
         files::replace(&directory.join("config.json"), &serde_json::to_vec(&specification)?)?;
         record.config.envs.clear();
         state::save(&directory, &record)?;
@@ -89,7 +93,7 @@ impl Core {
         sandbox: &SandboxState,
         record: &ContainerRecord,
         image: &crate::images::ImageConfig,
-    ) -> io::Result<serde_json::Value> {
+    ) -> io::Result<(serde_json::Value, Option<serde_json::Value>)> {
         let layers = self.lower_directories(&record.layers);
         let files = spec::LayerFiles { layers: &layers };
         let (passwd, group) = (files.read("etc", "passwd"), files.read("etc", "group"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl Ipam {
     }
 
     /// A file that cannot be read is as none: sandboxes say which addresses are in use.
-    pub fn load(path: &std::path::Path) -> Ipam {
+    pub fn load(path: &Path) -> Ipam {
         std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
@@ -104,7 +104,7 @@ impl Ipam {
         self.taken.insert(address, owner.to_owned());
     }
 
-    pub fn save(&self, path: &PathBuf) -> std::io::Result<()> {
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
         files::replace(path, &serde_json::to_vec(self)?)
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+use super::confinement::Confinement;
 use super::protocol::ExecSpec;
 use super::status::Sender;
 use super::{program, terminal};
@@ -34,6 +35,7 @@ pub fn child(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3]
 fn enter(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3], status: Sender) -> Result<(), String> {
     let path = target.bundle.join("config.json");
     let spec = Spec::load(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
+    let confinement = Confinement::read(target.bundle, &spec)?;
     let pidfd = process::pidfd(target.pid).map_err(|error| format!("open process {}: {error}", target.pid))?;
     for cgroup in target.cgroups {
         let procs = cgroup.join("cgroup.procs");
@@ -45,7 +47,10 @@ fn enter(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3], st
     process::join(&pidfd, namespaces(&spec)).map_err(|error| format!("join namespaces: {error}"))?;
     // The PID namespace is for children only. The child's parent is the shim, which reaps it.
     let pid = process::fork_sibling(|| {
-        let text = become_program(exec, &spec, streams, status);
+        let text = match prepare(exec, &spec, streams, status).and_then(|()| confinement.enter()) {
+            Ok(()) => program::run(&exec.args),
+            Err(text) => text,
+        };
         status.error(&text);
         1
     })
@@ -77,14 +82,7 @@ fn namespaces(spec: &Spec) -> libc::c_int {
     })
 }
 
-/// Returns the reason when the program cannot be run.
-fn become_program(exec: &ExecSpec, spec: &Spec, streams: [Option<OwnedFd>; 3], status: Sender) -> String {
-    match prepare(exec, spec, streams, status) {
-        Ok(()) => program::run(&exec.args),
-        Err(text) => text,
-    }
-}
-
+/// Everything but the confinement.
 fn prepare(exec: &ExecSpec, spec: &Spec, streams: [Option<OwnedFd>; 3], status: Sender) -> Result<(), String> {
     let container = spec.process().as_ref().ok_or("the container has no process")?;
     nix::unistd::setsid().map_err(|error| format!("make session: {error}"))?;
@@ -96,7 +94,7 @@ fn prepare(exec: &ExecSpec, spec: &Spec, streams: [Option<OwnedFd>; 3], status: 
         connect_streams(streams).map_err(|error| format!("connect streams: {error}"))?;
     }
     process::close_on_exec_from_3().map_err(|error| format!("close descriptors: {error}"))?;
-    take_identity(spec, container)?;
+    take_identity(container)?;
     // SAFETY: this process is single-threaded.
     unsafe { set_environment(container) };
     Ok(())
@@ -111,31 +109,12 @@ fn connect_streams(streams: [Option<OwnedFd>; 3]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn take_identity(spec: &Spec, container: &Process) -> Result<(), String> {
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let no_new_privileges = container.no_new_privileges().unwrap_or(false);
-    if no_new_privileges {
-        process::set_no_new_privileges().map_err(|error| format!("set no_new_privs: {error}"))?;
-    }
-    // Without no_new_privs a filter takes the privileges that are about to be dropped.
-    if let Some(profile) = seccomp.filter(|_| !no_new_privileges) {
-        libcontainer::seccomp::initialize_seccomp(profile).map_err(|error| format!("load seccomp filter: {error}"))?;
-    }
+fn take_identity(container: &Process) -> Result<(), String> {
     let user = container.user();
     let groups = user.additional_gids().clone().unwrap_or_default();
     process::set_user(user.uid(), user.gid(), &groups).map_err(|error| format!("set user {}: {error}", user.uid()))?;
-    if let Some(capabilities) = container.capabilities() {
-        let syscall = libcontainer::syscall::syscall::create_syscall();
-        libcontainer::capabilities::reset_effective(syscall.as_ref())
-            .and_then(|()| libcontainer::capabilities::drop_privileges(capabilities, syscall.as_ref()))
-            .map_err(|error| format!("set capabilities: {error}"))?;
-    }
     nix::unistd::chdir(container.cwd())
-        .map_err(|error| format!("chdir to cwd ({:?}): {}", container.cwd(), error.desc().to_lowercase()))?;
-    if let Some(profile) = seccomp.filter(|_| no_new_privileges) {
-        libcontainer::seccomp::initialize_seccomp(profile).map_err(|error| format!("load seccomp filter: {error}"))?;
-    }
-    Ok(())
+        .map_err(|error| format!("chdir to cwd ({:?}): {}", container.cwd(), error.desc().to_lowercase()))
 }
 
 /// # Safety

@@ -13,6 +13,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
+use super::confinement::Confinement;
 use super::program;
 use super::protocol::StartSpec;
 use super::status::Sender;
@@ -49,7 +50,10 @@ fn launch(spec: &StartSpec, streams: Option<Streams>, trees: &[OwnedFd], status:
     for (tree, target) in trees.iter().zip(&spec.trees) {
         mount::attach_tree(tree, target).map_err(|error| format!("mount {}: {error}", target.display()))?;
     }
-    make_working_directory(&spec.bundle, &rootfs)?;
+    let path = spec.bundle.join("config.json");
+    let specification = Spec::load(&path).map_err(|error| chain(&error))?;
+    make_working_directory(&specification, &rootfs)?;
+    let confinement = Confinement::read(&spec.bundle, &specification)?;
     // Lowering it takes CAP_SYS_RESOURCE, which a node may lack.
     drop(fs::write("/proc/self/oom_score_adj", spec.oom_score_adj.to_string()));
 
@@ -59,7 +63,7 @@ fn launch(spec: &StartSpec, streams: Option<Streams>, trees: &[OwnedFd], status:
     let mut builder = ContainerBuilder::new(spec.id.clone(), SyscallType::default())
         .with_root_path(&state)
         .map_err(|error| chain(&error))?
-        .with_executor(Program { status })
+        .with_executor(Program { status, confinement })
         .with_console_socket(console.as_ref().map(|_| spec.bundle.join(CONSOLE)));
     if let Some(streams) = streams {
         builder = builder.with_stdin(streams.stdin).with_stdout(streams.stdout).with_stderr(streams.stderr);
@@ -96,8 +100,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// As runc does, the working directory is made when the image lacks it.
-fn make_working_directory(bundle: &Path, rootfs: &Path) -> Result<(), String> {
-    let spec = Spec::load(bundle.join("config.json")).map_err(|error| chain(&error))?;
+fn make_working_directory(spec: &Spec, rootfs: &Path) -> Result<(), String> {
     let Some(process) = spec.process() else { return Ok(()) };
     let root = fs::File::open(rootfs).map_err(|error| format!("open {}: {error}", rootfs.display()))?;
     files::make_directories(&root, process.cwd(), 0o755)
@@ -123,13 +126,17 @@ fn receive_terminal(listener: UnixListener) -> Result<OwnedFd, String> {
 #[derive(Clone)]
 struct Program {
     status: Sender,
+    confinement: Confinement,
 }
 
 impl Executor for Program {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let args =
             spec.process().as_ref().and_then(|process| process.args().as_ref()).ok_or(ExecutorError::InvalidArg)?;
-        let text = program::run(args);
+        let text = match self.confinement.enter() {
+            Ok(()) => program::run(args),
+            Err(text) => text,
+        };
         self.status.error(&text);
         Err(ExecutorError::Execution(text.into()))
     }

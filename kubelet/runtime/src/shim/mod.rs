@@ -2,6 +2,7 @@
 //! namespaces, starts and reaps its containers, writes their logs, serves exec and attach, and tells the runtime core
 //! of exits as they happen. It outlives the core: a new core connects to its socket and asks what runs.
 
+mod confinement;
 mod container;
 mod exec;
 mod launch;

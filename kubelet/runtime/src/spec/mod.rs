@@ -38,8 +38,13 @@ pub struct Input<'a> {
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The content of `config.json`. The error says what of the wishes cannot be.
-pub fn build(input: &Input<'_>) -> Result<Value, String> {
+/// The annotation that has the process's capabilities: the shim takes them on itself, after the system call filter,
+/// for which libcontainer would leave no privilege.
+pub const CAPABILITIES: &str = "cox/capabilities";
+
+/// The content of `config.json`, and the system call filter, which the shim loads itself. The error says what of the
+/// wishes cannot be.
+pub fn build(input: &Input<'_>) -> Result<(Value, Option<Value>), String> {
     let security = &input.config.security;
     let mut process = json!({
         "terminal": input.config.tty,
@@ -51,9 +56,7 @@ pub fn build(input: &Input<'_>) -> Result<Value, String> {
         "args": arguments(input.config, input.image)?,
         "env": environment(input),
         "cwd": working_directory(input.config, input.image),
-        "capabilities": capabilities::of(security)?,
     });
-    // Absent, not false: libcontainer loads the filter early, with privileges, when it is absent only.
     if security.no_new_privs {
         set(&mut process, "noNewPrivileges", json!(true));
     }
@@ -61,13 +64,16 @@ pub fn build(input: &Input<'_>) -> Result<Value, String> {
     if security.readonly_rootfs {
         set(&mut root, "readonly", json!(true));
     }
-    Ok(json!({
+    let filter = if security.privileged { None } else { seccomp::profile(security)? };
+    let spec = json!({
         "ociVersion": "1.1.0",
         "process": process,
         "root": root,
         "mounts": mounts::of(input),
         "linux": linux(input)?,
-    }))
+        "annotations": { CAPABILITIES: capabilities::of(security)?.to_string() },
+    });
+    Ok((spec, filter))
 }
 
 fn set(object: &mut Value, key: &str, value: Value) {
@@ -125,9 +131,6 @@ fn linux(input: &Input<'_>) -> Result<Value, String> {
     if !security.privileged {
         set(&mut linux, "maskedPaths", json!(security.masked_paths));
         set(&mut linux, "readonlyPaths", json!(security.readonly_paths));
-        if let Some(profile) = seccomp::profile(security)? {
-            set(&mut linux, "seccomp", profile);
-        }
     }
     if let Some(propagation) = mounts::root_propagation(input.config) {
         set(&mut linux, "rootfsPropagation", json!(propagation));

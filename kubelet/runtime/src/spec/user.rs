@@ -30,15 +30,15 @@ impl LayerFiles<'_> {
     pub fn read(&self, directory: &str, name: &str) -> String {
         for layer in self.layers {
             let path = Path::new(directory).join(name);
-            if let Ok(root) = File::open(layer) {
-                if let Ok(fd) = open_in_root(&root, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
-                    let file = File::from(fd);
-                    let mut text = String::new();
-                    let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-                    // What is no text names nobody.
-                    let read = regular && file.take(FILE_LIMIT).read_to_string(&mut text).is_ok();
-                    return if read { text } else { String::new() };
-                }
+            let opened =
+                File::open(layer).and_then(|root| open_in_root(&root, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0));
+            if let Ok(fd) = opened {
+                let file = File::from(fd);
+                let mut text = String::new();
+                let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+                // What is no text names nobody.
+                let read = regular && file.take(FILE_LIMIT).read_to_string(&mut text).is_ok();
+                return if read { text } else { String::new() };
             }
             let hidden = std::fs::symlink_metadata(layer.join(&path)).is_ok();
             let opaque = xattr(&layer.join(directory), c"trusted.overlay.opaque").is_some_and(|mark| mark == b"y");
@@ -100,10 +100,10 @@ fn find_user(wanted: &str, passwd: &str) -> Result<User, String> {
 fn find_group(wanted: &str, group: &str) -> Result<u32, String> {
     for line in group.lines() {
         let mut fields = line.split(':');
-        if fields.next() == Some(wanted) {
-            if let Some(Ok(gid)) = fields.nth(1).map(str::parse) {
-                return Ok(gid);
-            }
+        if fields.next() == Some(wanted)
+            && let Some(Ok(gid)) = fields.nth(1).map(str::parse)
+        {
+            return Ok(gid);
         }
     }
     wanted.parse().map_err(|_| format!("unable to find group {wanted}: no matching entries in group file"))

@@ -231,3 +231,23 @@ pub fn kill_and_wait(pid: i32, is_meant: impl Fn(&str) -> bool) -> std::io::Resu
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("process {pid} does not end")))
     }
 }
+
+/// Lets a compiled filter judge every system call from now on. Takes CAP_SYS_ADMIN or no_new_privs.
+pub fn load_filter(program: &[u8]) -> nix::Result<()> {
+    let mut instructions: Vec<libc::sock_filter> = program
+        .chunks_exact(std::mem::size_of::<libc::sock_filter>())
+        .filter_map(|bytes| match bytes {
+            [a, b, jt, jf, k @ ..] => Some(libc::sock_filter {
+                code: u16::from_ne_bytes([*a, *b]),
+                jt: *jt,
+                jf: *jf,
+                k: u32::from_ne_bytes(k.try_into().ok()?),
+            }),
+            _ => None,
+        })
+        .collect();
+    let length = u16::try_from(instructions.len()).map_err(|_| Errno::E2BIG)?;
+    let filter = libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() };
+    // SAFETY: the program and its instructions live until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &filter) }).map(drop)
+}

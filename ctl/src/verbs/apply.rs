@@ -1,0 +1,181 @@
+//! `apply`: makes the objects of files so, by a three-way patch or by server-side apply.
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use super::create::{selected, write_query};
+use crate::apply::{self, LAST_APPLIED, merge, strategic};
+use crate::error::{Exit, Result, has_reason, say};
+use crate::flags::Args;
+use crate::manifest;
+use crate::output::{DryRun, Told};
+use crate::session::Session;
+use crate::target::{self, Target};
+
+pub(super) const FLAGS: &str = "
+      --server-side        Let the server merge and track the fields
+      --force-conflicts    With --server-side: take fields over from other managers
+      --field-manager=     Name of the owner of the fields
+      --overwrite          Change what was changed elsewhere (default true)
+      --validate[=strict]  strict, warn or ignore: what the server does about unknown fields
+      --force              Delete and create again what cannot be changed
+      --grace-period=      With --force: seconds given to the old object
+      --wait               Accepted
+      --timeout=           Accepted
+      --openapi-patch      Accepted
+      --cascade=           Accepted
+      --prune              Not supported
+";
+
+/// How often a patch is made anew when somebody else was faster.
+const RETRIES: usize = 5;
+
+pub(super) async fn run(args: &Args) -> Result<()> {
+    if args.on("prune") {
+        bail!("--prune is not supported");
+    }
+    if let Some(word) = args.words.first() {
+        bail!("Unexpected args: [{word}]\nSee 'cox apply -h' for help and examples");
+    }
+    let session = Session::open(args).await?;
+    let manifests = manifest::read(args)?;
+    if manifests.is_empty() {
+        bail!("must specify one of -f and -k");
+    }
+    let mut told = Told::new(args)?;
+    let mut has_failed = false;
+    for manifest in manifests {
+        if !selected(args, &manifest.object)? {
+            continue;
+        }
+        let done = match target::of_manifest(&session, manifest).await {
+            Ok(target) => one(&session, args, &mut told, &target).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            say(&error);
+            has_failed = true;
+        }
+    }
+    if has_failed { Err(Exit(1).into()) } else { Ok(()) }
+}
+
+async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
+    let wanted = target.object.as_ref().context("a target from a file has its object")?;
+    if target.name.is_empty() {
+        bail!("error when retrieving current configuration of {:?}: resource name may not be empty", target.resource.kind);
+    }
+    if args.on("server-side") {
+        return server_side(session, args, told, target, wanted).await;
+    }
+    let dry = DryRun::of(args)?;
+    let source = target.source.as_deref().unwrap_or_default();
+    let wanted = apply::with_memory(wanted);
+    let Some(current) = target.get_if_exists(session).await? else {
+        let doing = || format!("error when creating {source:?}");
+        let query = write_query(args, dry, "kubectl-client-side-apply")?;
+        let made = match dry {
+            DryRun::Client => wanted,
+            _ => session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await.with_context(doing)?,
+        };
+        return told.did(target, "created", &made);
+    };
+    if current.pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED)).is_none() && dry != DryRun::Client {
+        eprintln!(
+            "Warning: resource {}s/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl \
+             apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl \
+             apply. The missing annotation will be patched automatically.",
+            target.resource.kind.to_lowercase(),
+            target.name
+        );
+    }
+    let (object, is_changed) = patched(session, args, target, &wanted, current, dry).await?;
+    told.did(target, if is_changed { "configured" } else { "unchanged" }, &object)
+}
+
+/// Sends the three-way patch, again when the object changed meanwhile.
+async fn patched(
+    session: &Session,
+    args: &Args,
+    target: &Target,
+    wanted: &Value,
+    mut current: Value,
+    dry: DryRun,
+) -> Result<(Value, bool)> {
+    let source = target.source.as_deref().unwrap_or_default();
+    let resource = &target.resource;
+    let gvk = api::Gvk::new(&resource.group, &resource.version, &resource.kind);
+    let schema = api::builtin::schema_of_kind(&gvk);
+    let query = write_query(args, dry, "kubectl-client-side-apply")?;
+    for attempt in 0.. {
+        let original = apply::last_applied(&current);
+        let patch = match &schema {
+            Some(schema) => strategic::three_way(original.as_ref(), wanted, &current, schema),
+            None => merge::three_way(original.as_ref(), wanted, &current),
+        };
+        if patch.as_object().is_some_and(serde_json::Map::is_empty) {
+            return Ok((current, false));
+        }
+        if dry == DryRun::Client {
+            let patched = match &schema {
+                Some(schema) => api::patch::strategic::apply(current, &patch, schema).map_err(|s| anyhow::anyhow!(s.message))?,
+                None => api::patch::merge::apply(current, &patch),
+            };
+            return Ok((patched, true));
+        }
+        let content_type =
+            if schema.is_some() { "application/strategic-merge-patch+json" } else { "application/merge-patch+json" };
+        let before = resource_version(&current);
+        match session.patch(&query.on(&target.path()), content_type, &patch).await {
+            Ok(object) => {
+                let is_changed = resource_version(&object) != before || dry == DryRun::Server;
+                return Ok((object, is_changed));
+            }
+            Err(error) if has_reason(&error, "Conflict") && attempt < RETRIES => {
+                current = target.get(session).await?;
+            }
+            Err(error) if args.on("force") && (has_reason(&error, "Invalid") || has_reason(&error, "Conflict")) => {
+                return super::delete::and_create_again(session, args, target, wanted).await.map(|o| (o, true));
+            }
+            Err(error) => {
+                let to = format!("{:?}, GroupVersionKind: {:?}", resource.full_name(), resource.api_version());
+                let what = format!("error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: {source:?}: error when patching {source:?}", target.name, target.namespace);
+                return Err(error.context(what));
+            }
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+fn resource_version(object: &Value) -> String {
+    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+async fn server_side(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target, wanted: &Value) -> Result<()> {
+    let dry = DryRun::of(args)?;
+    if dry == DryRun::Client {
+        bail!("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)");
+    }
+    let mut query = write_query(args, dry, "kubectl")?;
+    if args.on("force-conflicts") {
+        query.add("force", "true");
+    }
+    let sent = session.patch(&query.on(&target.path()), "application/apply-patch+yaml", wanted).await;
+    let object = match sent {
+        Err(error) if has_reason(&error, "Conflict") => {
+            say(&error);
+            eprintln!(
+                "Please review the fields above--they currently have other managers. Here\nare the ways you can resolve this \
+                 warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the \
+                 `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to \
+                 remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by \
+                 updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other \
+                 manager(s)\n  stop managing the field (remove it from their configuration).\nSee \
+                 https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts"
+            );
+            return Err(Exit(1).into());
+        }
+        sent => sent?,
+    };
+    told.did(target, "serverside-applied", &object)
+}

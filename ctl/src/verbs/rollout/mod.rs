@@ -1,0 +1,9 @@
+//! `rollout`: the state and the history of Deployments, StatefulSets and DaemonSets.
+
+pub(super) mod status;
+
+pub(super) const STATUS_FLAGS: &str = "
+  -w, --watch      Wait until the rollout is done (default true)
+      --revision=  Wait for this revision only
+      --timeout=   How long to wait; 0 is as long as it takes
+";
