@@ -114,15 +114,18 @@ impl Layout {
         }
     }
 
+    /// Whether a process has the directory. It has it a moment longer than its pid is written.
+    pub fn is_taken(&self) -> bool {
+        let Ok(lock) = OpenOptions::new().write(true).open(self.dir.join("cox.lock")) else { return false };
+        matches!(Flock::lock(lock, FlockArg::LockExclusiveNonblock), Err((_, nix::errno::Errno::EWOULDBLOCK)))
+    }
+
     /// The process that runs this cluster, if one does.
     pub fn running(&self) -> Option<i32> {
-        let lock = OpenOptions::new().write(true).open(self.dir.join("cox.lock")).ok()?;
-        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
-            }
-            _ => None,
+        if !self.is_taken() {
+            return None;
         }
+        fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
     }
 }
 

@@ -15,7 +15,8 @@ const SERVER: &str = "https://172.31.99.1:6443";
 /// An image whose default program serves its host's name over HTTP on port 8080.
 fn web() -> Image {
     let script = "mkdir -p /tmp/www && hostname > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
-    Image::named("docker.io/library/web:dev").busybox().unwrap().entrypoint(&["/bin/sh", "-c", script])
+    let image = Image::named("docker.io/library/web:dev").busybox().unwrap().resolver().unwrap();
+    image.entrypoint(&["/bin/sh", "-c", script])
 }
 
 /// Machine 1 is the server, the others have joined it; the image is loaded on all.
@@ -162,7 +163,7 @@ fn pods_and_services_reach_across_machines() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|to| format!("wget -q -T 5 -O - http://{}:8080/;", to["status"]["podIP"].as_str().unwrap()))
+            .map(|to| format!("wget -q -O - http://{}:8080/;", to["status"]["podIP"].as_str().unwrap()))
             .collect();
         let name = from["metadata"]["name"].as_str().unwrap();
         let heard = kubectl.kubectl(&["exec", name, "--", "sh", "-c", &script]).unwrap();
@@ -184,11 +185,11 @@ fn pods_and_services_reach_across_machines() {
         }
     }
     for pod in pods.keys() {
-        for name in ["web", "web.default.svc.cluster.local", "kubernetes.default"] {
+        for name in ["web.default.svc.cluster.local", "kubernetes.default.svc.cluster.local"] {
             let found = kubectl.kubectl(&["exec", pod, "--", "nslookup", name]);
             assert!(found.is_ok(), "{name} from {pod}: {found:?}");
         }
-        let heard = kubectl.kubectl(&["exec", pod, "--", "wget", "-q", "-T", "5", "-O", "-", "http://web/"]).unwrap();
+        let heard = kubectl.kubectl(&["exec", pod, "--", "wget", "-q", "-O", "-", "http://web/"]).unwrap();
         assert!(pods.contains_key(heard.trim()), "{heard}");
     }
     logs_of_pods_on_agents(&kubectl);

@@ -66,6 +66,8 @@ pub struct Hooks {
     /// main resource, all but status on `status`) and counts `metadata.generation`. `None` means the generic rule: with
     /// a `status` subresource, status is reset on create and kept from `old` on update; generation counts spec changes.
     pub prepare: Option<fn(&mut Object, old: Option<&Object>, subresource: &str)>,
+    /// Writes who creates the object into it, over whatever the caller put there. Called after `prepare`, on create.
+    pub requested_by: Option<fn(&mut Object, &Requester<'_>)>,
     /// Validation beyond the schema, with upstream's paths, reasons and messages. Generic metadata checks are not its
     /// job.
     pub validate: Option<Validate>,
@@ -77,6 +79,16 @@ pub struct Hooks {
     pub warnings: Option<fn(&Object) -> Vec<String>>,
     /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).
     pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Graceful>,
+}
+
+/// Who makes a request, as authentication found.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester<'a> {
+    pub name: &'a str,
+    /// Empty when none is known.
+    pub uid: &'a str,
+    pub groups: &'a [String],
+    pub extra: &'a std::collections::BTreeMap<String, Vec<String>>,
 }
 
 /// What a graceful delete does.

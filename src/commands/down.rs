@@ -39,7 +39,7 @@ pub fn end(layout: &Layout, pid: i32) -> Result<()> {
     signal(pid, Signal::SIGTERM)?;
     let asked = Instant::now();
     let mut killed = false;
-    while layout.running().is_some() {
+    while layout.is_taken() {
         if asked.elapsed() > PATIENCE && !killed {
             signal(pid, Signal::SIGKILL)?;
             killed = true;

@@ -113,22 +113,9 @@ pub fn before_create(call: &Call<'_>, new: &mut Object) {
         metadata.remove("namespace");
     }
     prepare(call, new, None);
-    if call.row.gvr.group == "certificates.k8s.io" && call.row.gvr.resource == "certificatesigningrequests" {
-        write_requester(call.user, new);
-    }
-}
-
-/// Approvers decide by who asks: a CertificateSigningRequest says what the server knows, whatever the client wrote.
-fn write_requester(user: &UserInfo, new: &mut Object) {
-    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    let known = [
-        ("username", json!(user.name), user.name.is_empty()),
-        ("uid", json!(user.uid), user.uid.is_empty()),
-        ("groups", json!(user.groups), user.groups.is_empty()),
-        ("extra", json!(user.extra), user.extra.is_empty()),
-    ];
-    for (field, value, empty) in known {
-        set_or_remove(spec, field, (!empty).then_some(value));
+    if let Some(requested_by) = call.row.resource.hooks.requested_by {
+        let UserInfo { name, uid, groups, extra } = &**call.user;
+        requested_by(new, &api::table::Requester { name, uid, groups, extra });
     }
 }
 

@@ -62,6 +62,18 @@ impl Image {
         Ok(image)
     }
 
+    /// The C library with its resolver, which the static busybox loads to look names up; without it `wget` crashes.
+    pub fn resolver(self) -> Result<Self> {
+        let arch = std::env::consts::ARCH;
+        let loader = if arch == "aarch64" { "/lib/ld-linux-aarch64.so.1" } else { "/lib64/ld-linux-x86-64.so.2" };
+        let mut image = self.program(loader, Path::new(loader))?.file("/etc/nsswitch.conf", b"hosts: files dns\n", 0o644);
+        for library in ["libc.so.6", "libresolv.so.2", "libnss_dns.so.2", "libnss_files.so.2"] {
+            let path = format!("/lib/{arch}-linux-gnu/{library}");
+            image = image.program(&path, Path::new(&path))?;
+        }
+        Ok(image)
+    }
+
     pub fn entrypoint(mut self, words: &[&str]) -> Self {
         self.entrypoint = words.iter().map(|word| (*word).to_owned()).collect();
         self

@@ -200,13 +200,16 @@ impl Machine {
 
 impl Drop for Machines {
     fn drop(&mut self) {
-        for number in 1..=self.machines.len() {
-            if std::thread::panicking() {
-                let machine = self.machine(number);
+        if std::thread::panicking() {
+            for machine in &self.machines {
                 eprintln!("the log of {} ends:\n{}", machine.name, machine.log());
             }
+        }
+        let all = 1..=self.machines.len();
+        all.clone().for_each(|number| self.cut_power(number));
+        for number in all {
             if let Err(error) = self.clean(number) {
-                eprintln!("cgroups of machine {number} may be left behind: {error:#}");
+                eprintln!("control groups of machine {number} may be left behind: {error:#}");
             }
         }
     }
@@ -218,7 +221,6 @@ impl Machines {
         if !self.machine(number).data().exists() {
             return Ok(());
         }
-        self.cut_power(number);
         self.boot(number)?;
         run(&mut self.cox(number, &["reset", "--yes"])?).map(drop)
     }
