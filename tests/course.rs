@@ -65,9 +65,13 @@ fn pods_deployments_and_services_of_the_course() {
     cluster.kubectl(&["delete", "pod", "mi-servidor"]).unwrap();
 
     cluster.kubectl(&["apply", "-f", &manifest("deployment.yml")]).unwrap();
-    cluster.wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3).unwrap();
+    cluster
+        .wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3)
+        .unwrap();
     cluster.kubectl(&["scale", "deployment", "nginx-deployment", "--replicas=5"]).unwrap();
-    cluster.wait(&["deployment", "nginx-deployment"], "5 available", |d| d["status"]["availableReplicas"] == 5).unwrap();
+    cluster
+        .wait(&["deployment", "nginx-deployment"], "5 available", |d| d["status"]["availableReplicas"] == 5)
+        .unwrap();
     cluster.kubectl(&["apply", "-f", &manifest("service-nodeport.yml")]).unwrap();
     let url = format!("http://{}:30010/", cluster.network.ip);
     let mut heard = BTreeSet::new();
@@ -95,7 +99,9 @@ fn strategies_sets_and_stored_kinds_of_the_course() {
     // A Deployment with the same selector would adopt it.
     cluster.kubectl(&["delete", "replicaset", "nginx-replicaset"]).unwrap();
     cluster.kubectl(&["apply", "-f", &manifest("deployment-recreate.yml")]).unwrap();
-    cluster.wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3).unwrap();
+    cluster
+        .wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3)
+        .unwrap();
     cluster.kubectl(&["apply", "-f", &manifest("deployment-rolling.yml")]).unwrap();
     cluster.kubectl(&["rollout", "restart", "deployment", "nginx-deployment"]).unwrap();
     cluster.kubectl(&["rollout", "status", "deployment", "nginx-deployment", "--timeout=120s"]).unwrap();

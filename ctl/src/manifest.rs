@@ -1,4 +1,5 @@
-//! Objects from files: -f FILE, -f DIRECTORY (with -R its folders too), -f - for standard input; YAML or JSON, lists unpacked.
+//! Objects from files: -f FILE, -f DIRECTORY (with -R its folders too), -f - for standard input; YAML or JSON, lists
+//! unpacked.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

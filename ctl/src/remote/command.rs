@@ -1,4 +1,5 @@
-//! The streams of a command or container (`v5.channel.k8s.io`, KEP-4006): each message begins with its channel's number.
+//! The streams of a command or container (`v5.channel.k8s.io`, KEP-4006): each message begins with its channel's
+//! number.
 
 use std::io::Write;
 

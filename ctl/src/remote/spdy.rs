@@ -1,5 +1,6 @@
 //! The part of SPDY/3.1 that one forwarded connection needs: an error stream and a data stream, opened by the client.
-//! Header blocks are deflate's stored blocks: nothing of the dictionary is used, and what the server answers is not read.
+//! Header blocks are deflate's stored blocks: nothing of the dictionary is used, and what the server answers is not
+//! read.
 
 use anyhow::{Context as _, bail};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -175,7 +176,11 @@ fn data(out: &mut BytesMut, stream: u32, flags: u8, bytes: &[u8]) {
 /// What the server sends.
 #[derive(Debug, PartialEq, Eq)]
 enum Frame {
-    Data { stream: u32, is_last: bool, data: Bytes },
+    Data {
+        stream: u32,
+        is_last: bool,
+        data: Bytes,
+    },
     Reset(u32),
     /// To be sent back as it is.
     Ping(Bytes),
@@ -235,7 +240,10 @@ mod tests {
         let mut plain = vec![0; 200];
         let count = flate2::read::ZlibDecoder::new(&stream[..]).read(&mut plain).unwrap();
         let text = String::from_utf8_lossy(&plain[..count]).into_owned();
-        assert!(text.contains("port\0\0\0\u{2}80\0\0\0\trequestid\0\0\0\u{1}0\0\0\0\nstreamtype\0\0\0\u{5}error"), "{text:?}");
+        assert!(
+            text.contains("port\0\0\0\u{2}80\0\0\0\trequestid\0\0\0\u{1}0\0\0\0\nstreamtype\0\0\0\u{5}error"),
+            "{text:?}"
+        );
     }
 
     #[tokio::test]

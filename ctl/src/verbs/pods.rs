@@ -85,7 +85,8 @@ pub(crate) fn pods_path(namespace: &str) -> String {
     if namespace.is_empty() { "/api/v1/pods".to_owned() } else { format!("/api/v1/namespaces/{namespace}/pods") }
 }
 
-/// The Pods behind an object, the most useful one first: ready before not ready, running before waiting, older before newer.
+/// The Pods behind an object, the most useful one first: ready before not ready, running before waiting, older
+/// before newer.
 pub(crate) async fn pods_of(session: &Session, target: &Target) -> Result<Vec<Value>> {
     let object = target.get(session).await?;
     if target.resource.is("", "Pod") {
@@ -127,11 +128,14 @@ fn is_ready(pod: &Value) -> bool {
 /// Names of a Pod's containers, with the field they stand in.
 pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &str)> {
     ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |field| {
-        items(pod, match field {
-            "initContainers" => "/spec/initContainers",
-            "containers" => "/spec/containers",
-            _ => "/spec/ephemeralContainers",
-        })
+        items(
+            pod,
+            match field {
+                "initContainers" => "/spec/initContainers",
+                "containers" => "/spec/containers",
+                _ => "/spec/ephemeralContainers",
+            },
+        )
         .map(move |container| (field, text(container, "/name")))
     })
 }

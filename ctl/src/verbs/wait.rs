@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::pods::{Lines, items, text};
 use crate::error::{ApiError, Exit, Result, has_reason};
 use crate::flags::Args;
+use crate::output::Told;
 use crate::output::columns::relaxed;
 use crate::output::jsonpath::{Template, plain};
-use crate::output::Told;
 use crate::session::{JSON, Query, Session};
 use crate::target::{self, Target};
 
@@ -50,7 +50,9 @@ impl For {
             let rest = rest.trim_matches(['\'', '"']);
             let end = rest.rfind('}').map_or(0, |at| at + 1);
             let (path, value) = match rest[end..].split_once('=') {
-                Some((before, value)) => (&rest[..end + before.len()], Some(value.trim_matches(['\'', '"']).to_owned())),
+                Some((before, value)) => {
+                    (&rest[..end + before.len()], Some(value.trim_matches(['\'', '"']).to_owned()))
+                }
                 None => (rest, None),
             };
             if path.is_empty() {

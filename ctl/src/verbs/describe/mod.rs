@@ -72,7 +72,9 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 /// The objects that are named; all of a type when only the type is; all whose name begins so when none is named so.
 async fn found(session: &Session, args: &Args) -> Result<Vec<Target>> {
     if args.words.is_empty() && args.all("filename").is_empty() {
-        bail!("You must specify the type of resource to describe. Use \"cox api-resources\" for a complete list of supported resources.");
+        bail!(
+            "You must specify the type of resource to describe. Use \"cox api-resources\" for a complete list of supported resources."
+        );
     }
     if !args.all("filename").is_empty() {
         return target::targets(session, args, &args.words).await;
