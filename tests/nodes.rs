@@ -317,3 +317,37 @@ fn a_partition_heals() {
     kubectl.kubectl(&["scale", "deployment", "web", "--replicas=9"]).unwrap();
     wait_available(&kubectl, 9);
 }
+
+#[test]
+fn nodes_carry_on_while_their_server_is_away() {
+    let (mut machines, kubectl) = cluster(1);
+    start_app(&kubectl);
+    let before = placed(&kubectl).unwrap();
+    let here = before.values().filter(|node| *node == "m2").count();
+    let ip = kubectl.get(&["service", "web"]).unwrap()["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    let token = token(&machines);
+    machines.cut_power(1);
+    // Containers and Services of the agent go on; about half of the endpoints are on the machine without power.
+    assert_eq!(servers(&machines, 2), here);
+    let answered = (0..20).filter(|_| fetch(&machines, 2, &format!("http://{ip}/")).is_ok()).take(1).count();
+    assert_eq!(answered, 1, "no endpoint of the agent answers");
+    // It starts again without its server too, and waits for it.
+    let pid = std::fs::read_to_string(machines.machine(2).data().join("cox.pid")).unwrap();
+    run(machines.machine(2).command("kill").unwrap().args(["-9", pid.trim()])).unwrap();
+    let words = ["agent", "--server", SERVER, "--token", &token, "--detach"];
+    let mut agent = machines.cox(2, &words).unwrap().stdout(std::process::Stdio::null()).spawn().unwrap();
+    machines.boot(1).unwrap();
+    run(&mut machines.cox(1, &["server", "--detach"]).unwrap()).unwrap();
+    assert!(agent.wait().unwrap().success());
+    let kubectl = machines.kubectl().unwrap();
+    for node in ["m1", "m2"] {
+        wait_node(&kubectl, node, "True");
+    }
+    wait_available(&kubectl, 6);
+    assert_eq!(placed(&kubectl).unwrap(), before);
+    assert_eq!(servers(&machines, 2), here);
+    let pods = kubectl.get(&["pods", "-l", "app=web", "--field-selector", "spec.nodeName=m2"]).unwrap();
+    for pod in pods["items"].as_array().unwrap() {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    }
+}

@@ -110,6 +110,10 @@ impl Machines {
         let setup = format!("mount -t tmpfs run /run; hostname {}; ip link set lo up", machine.name);
         let first = First::start(&["--net", "--mount", "--uts", "--mount-proc"], &setup)?;
         let (port, pid) = (format!("port{number}"), first.pid.to_string());
+        // A network is taken apart a while after its last process has ended: its cable may still be there.
+        if run(in_network(switch, "ip").args(["link", "show", &port])).is_ok() {
+            run(in_network(switch, "sh").args(["-c", &format!("ip link delete {port} || ! ip link show {port}")]))?;
+        }
         let plug = ["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &pid];
         run(in_network(switch, "ip").args(plug))?;
         run(in_network(switch, "ip").args(["link", "set", &port, "master", "switch", "up"]))?;
