@@ -58,6 +58,8 @@ pub(crate) struct Args {
     pub words: Vec<String>,
     /// How many of the words stand before `--`.
     pub dash: Option<usize>,
+    /// Names of the verb's own flags: they hide global ones (`create rolebinding --user`).
+    own: Vec<&'static str>,
 }
 
 fn flags_of(table: &'static str) -> impl Iterator<Item = Flag> {
@@ -116,7 +118,8 @@ impl Args {
     /// An unknown flag, a missing value, or a switch with a value that is no boolean.
     pub(crate) fn parse(verb: &str, tables: &[&'static str], words: Vec<String>) -> Result<Self> {
         let known: Vec<Flag> = tables.iter().chain([&GLOBAL]).flat_map(|table| flags_of(table)).collect();
-        let mut args = Self { verb: verb.to_owned(), ..Self::default() };
+        let own = tables.iter().flat_map(|table| flags_of(table)).map(|flag| flag.long).collect();
+        let mut args = Self { verb: verb.to_owned(), own, ..Self::default() };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             if word == "--" {
@@ -208,6 +211,11 @@ impl Args {
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.flags.get(name)?.last().map(String::as_str)
+    }
+
+    /// The value of a global flag, unless the verb has one of that name.
+    pub(crate) fn global(&self, name: &str) -> Option<&str> {
+        if self.own.contains(&name) { None } else { self.get(name) }
     }
 
     pub(crate) fn all(&self, name: &str) -> &[String] {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::pods::{self, text};
+use super::pods;
 use crate::error::Result;
 use crate::flags::Args;
 use crate::remote::command::{self, Input, QUEUE};
