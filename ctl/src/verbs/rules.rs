@@ -118,11 +118,11 @@ mod tests {
             json!({"nonResourceURLs": ["/a"], "verbs": ["get"]}),
         ];
         let expected = [
+            "pods\t[]\t[]\t[get list]",
             "\t[/a]\t[]\t[get]",
             "x/scale\t[]\t[]\t[get]",
             "pods.apps\t[]\t[]\t[get]",
             "x.apps/scale\t[]\t[]\t[get]",
-            "pods\t[]\t[]\t[get list]",
         ];
         assert_eq!(rows(rules.iter()), expected);
     }
