@@ -101,7 +101,8 @@ fn override_by_flags(config: &mut kube::Config, args: &Args) -> Result<()> {
         auth.impersonate_groups = Some(args.all("as-group").to_vec());
     }
     for extra in args.all("as-user-extra") {
-        let (key, value) = extra.split_once('=').with_context(|| format!("--as-user-extra {extra:?} is no KEY=VALUE"))?;
+        let (key, value) =
+            extra.split_once('=').with_context(|| format!("--as-user-extra {extra:?} is no KEY=VALUE"))?;
         let all = auth.impersonate_user_extra.get_or_insert_default();
         all.entry(key.to_owned()).or_default().push(value.to_owned());
     }

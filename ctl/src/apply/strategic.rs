@@ -110,7 +110,11 @@ impl Lists {
             return lists;
         }
         let key = schema.map(|schema| schema.patch_merge_key.as_ref()).unwrap_or_default();
-        if key.is_empty() { lists.scalars(old, new, part) } else { lists.items(old, new, key, schema, part, retain_keys) }
+        if key.is_empty() {
+            lists.scalars(old, new, part)
+        } else {
+            lists.items(old, new, key, schema, part, retain_keys)
+        }
         lists
     }
 

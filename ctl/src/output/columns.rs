@@ -58,7 +58,11 @@ fn cell(path: &Template, object: &Value) -> String {
     if found.is_empty() {
         return "<none>".to_owned();
     }
-    found.iter().map(|value| if value.is_null() { "<none>".to_owned() } else { plain(value) }).collect::<Vec<_>>().join(",")
+    found
+        .iter()
+        .map(|value| if value.is_null() { "<none>".to_owned() } else { plain(value) })
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// `x`, `.x` and `{.x}` are the same path.

@@ -175,7 +175,11 @@ fn data(out: &mut BytesMut, stream: u32, flags: u8, bytes: &[u8]) {
 /// What the server sends.
 #[derive(Debug, PartialEq, Eq)]
 enum Frame {
-    Data { stream: u32, is_last: bool, data: Bytes },
+    Data {
+        stream: u32,
+        is_last: bool,
+        data: Bytes,
+    },
     Reset(u32),
     /// To be sent back as it is.
     Ping(Bytes),
@@ -235,7 +239,10 @@ mod tests {
         let mut plain = vec![0; 200];
         let count = flate2::read::ZlibDecoder::new(&stream[..]).read(&mut plain).unwrap();
         let text = String::from_utf8_lossy(&plain[..count]).into_owned();
-        assert!(text.contains("port\0\0\0\u{2}80\0\0\0\trequestid\0\0\0\u{1}0\0\0\0\nstreamtype\0\0\0\u{5}error"), "{text:?}");
+        assert!(
+            text.contains("port\0\0\0\u{2}80\0\0\0\trequestid\0\0\0\u{1}0\0\0\0\nstreamtype\0\0\0\u{5}error"),
+            "{text:?}"
+        );
     }
 
     #[tokio::test]

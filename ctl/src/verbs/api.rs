@@ -80,9 +80,7 @@ pub(super) async fn cluster_info(args: &Args) -> Result<()> {
         true => ("\x1b[0;32m", "\x1b[0;33m", "\x1b[0m"),
         false => ("", "", ""),
     };
-    let says = |what: &str, address: &str| {
-        line(format!("{green}{what}{end} is running at {yellow}{address}{end}"))
-    };
+    let says = |what: &str, address: &str| line(format!("{green}{what}{end} is running at {yellow}{address}{end}"));
     let query = Query::new().with("labelSelector", "kubernetes.io/cluster-service=true");
     let services = session.list("/api/v1/namespaces/kube-system/services", &query).await?;
     says("Kubernetes control plane", &session.server)?;
@@ -173,7 +171,8 @@ pub(super) async fn top_node(args: &Args) -> Result<()> {
         let name = text(&metric, "/metadata/name");
         let node = items(&nodes, "/items").find(|node| text(node, "/metadata/name") == name);
         let share = |resource: &str, used: i64| {
-            let whole = node.and_then(|n| n.pointer(&format!("/status/{part}/{resource}"))).map_or(0, |v| amount(v, resource));
+            let whole =
+                node.and_then(|n| n.pointer(&format!("/status/{part}/{resource}"))).map_or(0, |v| amount(v, resource));
             if whole == 0 { "<unknown>".to_owned() } else { format!("{}%", i128::from(used) * 100 / i128::from(whole)) }
         };
         let (cpu, memory) = usage(&metric);

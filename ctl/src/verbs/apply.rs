@@ -66,7 +66,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
     let wanted = target.object.as_ref().context("a target from a file has its object")?;
     if target.name.is_empty() {
-        bail!("error when retrieving current configuration of {:?}: resource name may not be empty", target.resource.kind);
+        bail!(
+            "error when retrieving current configuration of {:?}: resource name may not be empty",
+            target.resource.kind
+        );
     }
     if args.on("server-side") {
         return server_side(session, args, told, target, wanted).await;
@@ -79,7 +82,9 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
         let query = write_query(args, dry, "kubectl-client-side-apply")?;
         let made = match dry {
             DryRun::Client => wanted,
-            _ => session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await.with_context(doing)?,
+            _ => {
+                session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await.with_context(doing)?
+            }
         };
         return told.did(target, "created", &made);
     };
@@ -88,8 +93,7 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
             "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl \
              apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl \
              apply. The missing annotation will be patched automatically.",
-            target.resource.plural,
-            target.name
+            target.resource.plural, target.name
         );
     }
     let (object, is_changed) = patched(session, args, target, &wanted, current, dry).await?;
@@ -131,7 +135,9 @@ async fn patched(
         }
         if dry == DryRun::Client {
             let patched = match schema_of(resource) {
-                Some(schema) => api::patch::strategic::apply(current, &patch, &schema).map_err(|s| anyhow!(s.message))?,
+                Some(schema) => {
+                    api::patch::strategic::apply(current, &patch, &schema).map_err(|s| anyhow!(s.message))?
+                }
                 None => api::patch::merge::apply(current, &patch),
             };
             return Ok((patched, true));
@@ -150,7 +156,10 @@ async fn patched(
             }
             Err(error) => {
                 let to = format!("{:?}, GroupVersionKind: {:?}", resource.full_name(), resource.api_version());
-                let what = format!("error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: {source:?}: error when patching {source:?}", target.name, target.namespace);
+                let what = format!(
+                    "error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: {source:?}: error when patching {source:?}",
+                    target.name, target.namespace
+                );
                 return Err(error.context(what));
             }
         }
@@ -162,7 +171,13 @@ fn resource_version(object: &Value) -> String {
     object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-async fn server_side(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target, wanted: &Value) -> Result<()> {
+async fn server_side(
+    session: &Session,
+    args: &Args,
+    told: &mut Told<'_>,
+    target: &Target,
+    wanted: &Value,
+) -> Result<()> {
     let dry = DryRun::of(args)?;
     if dry == DryRun::Client {
         bail!("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)");

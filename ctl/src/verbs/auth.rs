@@ -27,7 +27,9 @@ pub(super) async fn can_i(args: &Args) -> Result<()> {
     let (verb, what, name) = match args.words.as_slice() {
         [verb, what] => (verb, what, ""),
         [verb, what, name] => (verb, what, name.as_str()),
-        _ => bail!("you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'cox auth can-i -h' for help and examples."),
+        _ => bail!(
+            "you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'cox auth can-i -h' for help and examples."
+        ),
     };
     let spec = match what.starts_with('/') {
         true => json!({"nonResourceAttributes": {"path": what, "verb": verb}}),
@@ -65,7 +67,8 @@ async fn attributes(session: &Session, args: &Args, verb: &str, what: &str, name
         eprintln!("Warning: resource '{resource}' is not namespace scoped{in_group}\n");
     }
     let namespace = if args.on("all-namespaces") { "" } else { session.namespace.as_str() };
-    let mut attributes = json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name});
+    let mut attributes =
+        json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name});
     if let Some(subresource) = args.get("subresource") {
         attributes["subresource"] = subresource.into();
     }
@@ -127,7 +130,8 @@ async fn decide(args: &Args, condition: &str, said: &str) -> Result<()> {
     }
     let session = Session::open(args).await?;
     let mut told = Told::new(args)?;
-    let words: Vec<String> = std::iter::once("certificatesigningrequests".to_owned()).chain(args.words.iter().cloned()).collect();
+    let words: Vec<String> =
+        std::iter::once("certificatesigningrequests".to_owned()).chain(args.words.iter().cloned()).collect();
     for_each(&session, args, &words, async |target| {
         let mut request = target.get(&session).await?;
         let has = items(&request, "/status/conditions").any(|c| text(c, "/type") == condition);

@@ -77,7 +77,8 @@ fn entry<'a>(config: &'a mut Value, list: &str, name: &str, field: &str) -> Resu
         all.push(json!({"name": name, field: {}}));
     }
     let at = at.unwrap_or(all.len() - 1);
-    let item = all.get_mut(at).and_then(Value::as_object_mut).with_context(|| format!("an entry of {list} is no object"))?;
+    let item =
+        all.get_mut(at).and_then(Value::as_object_mut).with_context(|| format!("an entry of {list} is no object"))?;
     Ok((api::object::child_mut(item, field), is_new))
 }
 
@@ -97,7 +98,8 @@ pub(super) async fn view(args: &Args) -> Result<()> {
 
 fn minify(config: &mut Value, args: &Args) -> Result<()> {
     let name = args.get("context").unwrap_or(text(config, "/current-context")).to_owned();
-    let context = named(config, "contexts", &name).with_context(|| format!("no context exists with the name: {name:?}"))?;
+    let context =
+        named(config, "contexts", &name).with_context(|| format!("no context exists with the name: {name:?}"))?;
     let (cluster, user) = (text(context, "/context/cluster").to_owned(), text(context, "/context/user").to_owned());
     for (list, keep) in [("contexts", &name), ("clusters", &cluster), ("users", &user)] {
         if let Some(all) = config.get_mut(list).and_then(Value::as_array_mut) {

@@ -58,7 +58,13 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 }
 
 /// The URI that runs a command in the container that is meant.
-async fn uri(session: &Session, args: &Args, pod: &(Option<String>, String), words: &[&str], stdin: bool) -> Result<String> {
+async fn uri(
+    session: &Session,
+    args: &Args,
+    pod: &(Option<String>, String),
+    words: &[&str],
+    stdin: bool,
+) -> Result<String> {
     let namespace = pod.0.as_deref().unwrap_or(&session.namespace);
     let path = format!("{}/{}", pods::pods_path(namespace), pod.1);
     let object: Value = session.get(&path).await?;
@@ -82,7 +88,8 @@ async fn upload(session: &Session, args: &Args, pod: &(Option<String>, String), 
     let mut said = Vec::new();
     // Not a directory is an exit code; that there is no `test` shows in the copy itself.
     let is_directory = quiet(command::run(session, &probe, None, &mut nowhere, &mut said)).await;
-    let to = if is_directory || to.ends_with('/') { format!("{}/{name}", to.trim_end_matches('/')) } else { to.to_owned() };
+    let to =
+        if is_directory || to.ends_with('/') { format!("{}/{name}", to.trim_end_matches('/')) } else { to.to_owned() };
     let (parent, base) = match to.rsplit_once('/') {
         Some(("", base)) => ("/".to_owned(), base.to_owned()),
         Some((parent, base)) => (parent.to_owned(), base.to_owned()),
@@ -151,7 +158,8 @@ fn unpack(reader: std::io::PipeReader, from: &Path, to: &Path) -> Result<()> {
     for entry in archive.entries().context("read the archive")? {
         let mut entry = entry.context("read the archive")?;
         let path = entry.path().context("read the archive")?.into_owned();
-        let path: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir)).collect();
+        let path: PathBuf =
+            path.components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir)).collect();
         let Some(place) = local(&path, from, to) else {
             bail!("tar contents corrupted: {} is not below {}", path.display(), from.display());
         };

@@ -181,13 +181,20 @@ async fn evict(session: &Session, args: &Args, pod: &Target, dry: DryRun, deadli
             Err(error) if has_reason(&error, "NotFound") => return Ok(()),
             Err(error) if has_reason(&error, "TooManyRequests") => {
                 if deadline.is_some_and(|deadline| Instant::now() + AGAIN > deadline) {
-                    return Err(anyhow!("error when evicting pods/{:?} -n {:?}: global timeout reached", pod.name, pod.namespace));
+                    return Err(anyhow!(
+                        "error when evicting pods/{:?} -n {:?}: global timeout reached",
+                        pod.name,
+                        pod.namespace
+                    ));
                 }
-                let what = format!("error when evicting pods/{:?} -n {:?} (will retry after 5s)", pod.name, pod.namespace);
+                let what =
+                    format!("error when evicting pods/{:?} -n {:?} (will retry after 5s)", pod.name, pod.namespace);
                 eprintln!("{what}: {error}");
                 sleep(AGAIN).await;
             }
-            Err(error) => return Err(error.context(format!("error when evicting pods/{:?} -n {:?}", pod.name, pod.namespace))),
+            Err(error) => {
+                return Err(error.context(format!("error when evicting pods/{:?} -n {:?}", pod.name, pod.namespace)));
+            }
         }
     }
     if dry == DryRun::No {

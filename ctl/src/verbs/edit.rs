@@ -74,7 +74,10 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
 
 fn cancelled(file: &Path, has_failed: bool) -> Result<()> {
     if has_failed {
-        eprintln!("error: Edit cancelled, no valid changes were saved.\nA copy of your changes has been stored to {:?}", file.display().to_string());
+        eprintln!(
+            "error: Edit cancelled, no valid changes were saved.\nA copy of your changes has been stored to {:?}",
+            file.display().to_string()
+        );
         return Err(Exit(1).into());
     }
     std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;

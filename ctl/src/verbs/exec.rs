@@ -27,7 +27,9 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         bail!("you must specify at least one command for the container");
     }
     if args.dash.is_none() {
-        bail!("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'cox exec -h' for help and examples");
+        bail!(
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'cox exec -h' for help and examples"
+        );
     }
     let session = Session::open(args).await?;
     let target = pods::pod_or_owner(&session, word).await?;
@@ -53,7 +55,13 @@ pub(super) fn check_runs(pod: &serde_json::Value) -> Result<()> {
 }
 
 /// Joins the terminal, or the plain streams, with a container.
-pub(super) async fn stream(session: &Session, args: &Args, pod: &serde_json::Value, verb: &str, query: Query) -> Result<()> {
+pub(super) async fn stream(
+    session: &Session,
+    args: &Args,
+    pod: &serde_json::Value,
+    verb: &str,
+    query: Query,
+) -> Result<()> {
     let with_stdin = args.on("stdin");
     let mut with_tty = args.on("tty");
     if with_tty && !(with_stdin && terminal::is_terminal()) {

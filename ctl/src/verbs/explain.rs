@@ -22,7 +22,9 @@ const DEEPEST: usize = 20;
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {
-        bail!("You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of supported resources.");
+        bail!(
+            "You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of supported resources."
+        );
     };
     let session = Session::open(args).await?;
     let mut parts = word.split('.');
@@ -42,7 +44,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     }
     if let Some(wanted) = args.get("api-version") {
         let of_version = discovery.resources.iter().find(|r| r.kind == resource.kind && r.api_version() == wanted);
-        resource = of_version.ok_or_else(|| anyhow!("couldn't find resource for {wanted:?}, Kind={}", resource.kind))?;
+        resource =
+            of_version.ok_or_else(|| anyhow!("couldn't find resource for {wanted:?}, Kind={}", resource.kind))?;
     }
     let root = if resource.group.is_empty() { "api" } else { "apis" };
     let index = session.get("/openapi/v3").await?;
@@ -115,10 +118,16 @@ impl<'a> Schemas<'a> {
     fn of_kind(&self, group: &str, version: &str, kind: &str) -> Result<&'a Value> {
         let all = self.0.pointer("/components/schemas").and_then(Value::as_object);
         let is_it = |schema: &&Value| {
-            let mut kinds = schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array).into_iter().flatten();
-            kinds.any(|gvk| text(gvk, "/group") == group && text(gvk, "/version") == version && text(gvk, "/kind") == kind)
+            let mut kinds =
+                schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array).into_iter().flatten();
+            kinds.any(|gvk| {
+                text(gvk, "/group") == group && text(gvk, "/version") == version && text(gvk, "/kind") == kind
+            })
         };
-        all.into_iter().flat_map(|map| map.values()).find(is_it).with_context(|| format!("GVR ({group}/{version}, {kind}) not found in OpenAPI schema"))
+        all.into_iter()
+            .flat_map(|map| map.values())
+            .find(is_it)
+            .with_context(|| format!("GVR ({group}/{version}, {kind}) not found in OpenAPI schema"))
     }
 
     /// The schema that a reference leads to.
@@ -132,7 +141,9 @@ impl<'a> Schemas<'a> {
     /// The schema whose fields a field has: that of its items where it is a list or a map.
     fn inner(&self, field: &'a Value) -> &'a Value {
         let mut schema = self.resolve(field);
-        while let Some(next) = schema.get("items").or_else(|| schema.get("additionalProperties").filter(|p| p.is_object())) {
+        while let Some(next) =
+            schema.get("items").or_else(|| schema.get("additionalProperties").filter(|p| p.is_object()))
+        {
             schema = self.resolve(next);
         }
         schema

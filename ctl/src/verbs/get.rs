@@ -6,6 +6,7 @@ mod watch;
 use anyhow::bail;
 use serde_json::{Value, json};
 
+use crate::Resource;
 use crate::error::{self, Exit, Result, has_reason};
 use crate::flags::Args;
 use crate::manifest;
@@ -13,7 +14,6 @@ use crate::output::table::{self, Style};
 use crate::output::{self, Form, Output};
 use crate::session::{JSON, Query, Session};
 use crate::target::{self, Named, with_type};
-use crate::Resource;
 
 pub(super) const FLAGS: &str = "
   -A, --all-namespaces       In all namespaces

@@ -38,7 +38,9 @@ pub(super) async fn patch(args: &Args) -> Result<()> {
     let text = match (args.get("patch"), args.get("patch-file")) {
         (Some(_), Some(_)) => bail!("cannot specify --patch and --patch-file together"),
         (Some(text), None) => text.to_owned(),
-        (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("unable to read patch file {file}"))?,
+        (None, Some(file)) => {
+            std::fs::read_to_string(file).with_context(|| format!("unable to read patch file {file}"))?
+        }
         (None, None) => bail!("must specify --patch or --patch-file containing the contents of the patch"),
     };
     let content_type = match args.get("type").unwrap_or("strategic") {

@@ -127,11 +127,14 @@ fn is_ready(pod: &Value) -> bool {
 /// Names of a Pod's containers, with the field they stand in.
 pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &str)> {
     ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |field| {
-        items(pod, match field {
-            "initContainers" => "/spec/initContainers",
-            "containers" => "/spec/containers",
-            _ => "/spec/ephemeralContainers",
-        })
+        items(
+            pod,
+            match field {
+                "initContainers" => "/spec/initContainers",
+                "containers" => "/spec/containers",
+                _ => "/spec/ephemeralContainers",
+            },
+        )
         .map(move |container| (field, text(container, "/name")))
     })
 }

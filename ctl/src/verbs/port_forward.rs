@@ -28,7 +28,9 @@ struct Pair {
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let Some((word, specs)) = args.words.split_first().filter(|(_, specs)| !specs.is_empty()) else {
-        bail!("TYPE/NAME and list of ports are required for port-forward\nSee 'cox port-forward -h' for help and examples");
+        bail!(
+            "TYPE/NAME and list of ports are required for port-forward\nSee 'cox port-forward -h' for help and examples"
+        );
     };
     let session = Session::open(args).await?;
     let target = pods::pod_or_owner(&session, word).await?;
@@ -41,7 +43,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     let service = target.resource.is("", "Service").then_some(&object);
     let pairs: Vec<Pair> = specs.iter().map(|spec| pair(spec, service, pod)).collect::<Result<_>>()?;
     let listeners = listen(args, &pairs).await?;
-    let path = format!("{}/{}/portforward", pods::pods_path(text(pod, "/metadata/namespace")), text(pod, "/metadata/name"));
+    let path =
+        format!("{}/{}/portforward", pods::pods_path(text(pod, "/metadata/namespace")), text(pod, "/metadata/name"));
     let serving = listeners.into_iter().map(|(listener, port)| serve(&session, &path, listener, port));
     let stopped = tokio::signal::ctrl_c();
     tokio::select! {

@@ -110,7 +110,13 @@ fn edit(node: &mut Value, name: &str, changes: &[Change], overwrites: bool) -> R
         true => spec.remove("taints"),
         false => spec.insert("taints".to_owned(), taints.into()),
     };
-    Ok(if modified { "modified" } else if added { "tainted" } else { "untainted" })
+    Ok(if modified {
+        "modified"
+    } else if added {
+        "tainted"
+    } else {
+        "untainted"
+    })
 }
 
 pub(super) async fn cordon(args: &Args) -> Result<()> {

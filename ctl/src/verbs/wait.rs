@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::pods::{Lines, items, text};
 use crate::error::{ApiError, Exit, Result, has_reason};
 use crate::flags::Args;
+use crate::output::Told;
 use crate::output::columns::relaxed;
 use crate::output::jsonpath::{Template, plain};
-use crate::output::Told;
 use crate::session::{JSON, Query, Session};
 use crate::target::{self, Target};
 
@@ -51,7 +51,9 @@ impl For {
             // A shell that does not take them away leaves quotes around the path.
             let end = rest.rfind('}').map_or(0, |at| at + 1);
             let (path, value) = match rest[end..].split_once('=') {
-                Some((before, value)) => (&rest[..end + before.len()], Some(value.trim_matches(['\'', '"']).to_owned())),
+                Some((before, value)) => {
+                    (&rest[..end + before.len()], Some(value.trim_matches(['\'', '"']).to_owned()))
+                }
                 None => (rest, None),
             };
             let path = path.trim_matches(['\'', '"']);
@@ -124,7 +126,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             Err(_) => {
                 match wanted {
                     For::Create => eprintln!("error: timed out waiting for the condition"),
-                    _ => eprintln!("error: timed out waiting for the condition on {}/{}", target.resource.plural, target.name),
+                    _ => eprintln!(
+                        "error: timed out waiting for the condition on {}/{}",
+                        target.resource.plural, target.name
+                    ),
                 }
                 has_failed = true;
                 continue;

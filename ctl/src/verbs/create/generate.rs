@@ -40,12 +40,18 @@ pub(crate) const QUOTA_FLAGS: &str = "
 pub(super) fn name(args: &Args) -> Result<&str> {
     match args.words.as_slice() {
         [name] => Ok(name),
-        words => bail!("exactly one NAME is required, got {}\nSee 'cox {} -h' for help and examples", words.len(), args.verb),
+        words => {
+            bail!("exactly one NAME is required, got {}\nSee 'cox {} -h' for help and examples", words.len(), args.verb)
+        }
     }
 }
 
 pub(crate) async fn namespace(args: &Args) -> Result<()> {
-    made(args, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name(args)?}, "spec": {}, "status": {}})).await
+    made(
+        args,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name(args)?}, "spec": {}, "status": {}}),
+    )
+    .await
 }
 
 pub(crate) async fn service_account(args: &Args) -> Result<()> {
@@ -163,7 +169,8 @@ pub(crate) async fn secret(args: &Args) -> Result<()> {
 fn docker_config(args: &Args) -> Result<Vec<u8>> {
     let server = args.get("docker-server").unwrap_or("https://index.docker.io/v1/");
     let (user, password) = (args.required("docker-username")?, args.required("docker-password")?);
-    let mut entry = json!({"username": user, "password": password, "auth": STANDARD.encode(format!("{user}:{password}"))});
+    let mut entry =
+        json!({"username": user, "password": password, "auth": STANDARD.encode(format!("{user}:{password}"))});
     if let Some(email) = args.get("docker-email") {
         entry["email"] = email.into();
     }
@@ -174,7 +181,8 @@ pub(crate) async fn quota(args: &Args) -> Result<()> {
     let mut spec = json!({});
     let mut hard = Map::new();
     for (resource, amount) in super::super::change::pairs(args.get("hard").unwrap_or_default())? {
-        api::quantity::Quantity::parse(&amount).with_context(|| format!("invalid quantity {amount:?} of {resource}"))?;
+        api::quantity::Quantity::parse(&amount)
+            .with_context(|| format!("invalid quantity {amount:?} of {resource}"))?;
         hard.insert(resource, amount.into());
     }
     if !hard.is_empty() {
@@ -202,7 +210,8 @@ pub(crate) async fn disruption_budget(args: &Args) -> Result<()> {
         (None, None) => bail!("one of min-available or max-unavailable must be specified"),
     }
     let metadata = json!({"name": name(args)?});
-    made(args, json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": spec})).await
+    made(args, json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": spec}))
+        .await
 }
 
 pub(crate) async fn priority_class(args: &Args) -> Result<()> {

@@ -25,7 +25,9 @@ pub(super) const FLAGS: &str = "
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     if let Some(word) = args.words.first() {
-        bail!("unexpected argument {word:?}: create -f FILE, or one of the generators that \"cox create --help\" lists");
+        bail!(
+            "unexpected argument {word:?}: create -f FILE, or one of the generators that \"cox create --help\" lists"
+        );
     }
     let session = Session::open(args).await?;
     if let Some(path) = args.get("raw") {
@@ -92,7 +94,13 @@ async fn made(args: &Args, object: Value) -> Result<()> {
 }
 
 /// Creates one object and tells of it.
-pub(super) async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target, what: &str) -> Result<()> {
+pub(super) async fn one(
+    session: &Session,
+    args: &Args,
+    told: &mut Told<'_>,
+    target: &Target,
+    what: &str,
+) -> Result<()> {
     let object = target.object.as_ref().context("a target from a file has its object")?;
     let object = if args.on("save-config") { apply::with_memory(object) } else { object.clone() };
     let dry = DryRun::of(args)?;
@@ -114,7 +122,9 @@ pub(super) fn write_query(args: &Args, dry: DryRun, manager: &str) -> Result<Que
         None | Some("strict" | "true") => "Strict",
         Some("warn") => "Warn",
         Some("ignore" | "false") => "Ignore",
-        Some(other) => bail!("invalid - validate option {other:?}; must be one of: strict (or true), warn, ignore (or false)"),
+        Some(other) => {
+            bail!("invalid - validate option {other:?}; must be one of: strict (or true), warn, ignore (or false)")
+        }
     };
     let manager = args.get("field-manager").unwrap_or(manager);
     Ok(dry.query(Query::new().with("fieldManager", manager).with("fieldValidation", validation)))

@@ -153,7 +153,8 @@ pub(crate) async fn token(args: &Args) -> Result<()> {
         }
         spec["boundObjectRef"] = bound;
     }
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec});
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec});
     let path = format!("/api/v1/namespaces/{}/serviceaccounts/{}/token", session.namespace, name(args)?);
     let answer = session.post(&path, &request).await.context("failed to create token")?;
     match Output::of(args)? {

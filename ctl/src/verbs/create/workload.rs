@@ -54,7 +54,9 @@ fn name_and_command(args: &Args) -> Result<(&str, &[String])> {
     let at = args.dash.unwrap_or(args.words.len());
     match args.words.split_at(at) {
         ([name], command) => Ok((name, command)),
-        (other, _) => bail!("exactly one NAME is required, got {}\nSee 'cox {} -h' for help and examples", other.len(), args.verb),
+        (other, _) => {
+            bail!("exactly one NAME is required, got {}\nSee 'cox {} -h' for help and examples", other.len(), args.verb)
+        }
     }
 }
 
@@ -78,7 +80,8 @@ pub(crate) async fn deployment(args: &Args) -> Result<()> {
         "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
     });
     let metadata = json!({"name": name, "labels": labels});
-    made(args, json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec, "status": {}})).await
+    made(args, json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec, "status": {}}))
+        .await
 }
 
 fn job_spec(args: &Args, name: &str, command: &[String], restart: &str) -> Result<Value> {
@@ -126,12 +129,18 @@ pub(crate) async fn cron_job(args: &Args) -> Result<()> {
             "spec": job_spec(args, name, command, args.get("restart").unwrap_or("OnFailure"))?,
         },
     });
-    made(args, json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec, "status": {}})).await
+    made(
+        args,
+        json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec, "status": {}}),
+    )
+    .await
 }
 
 pub(crate) async fn service(args: &Args) -> Result<()> {
     let [kind, name] = args.words.as_slice() else {
-        bail!("create service clusterip|nodeport|loadbalancer|externalname NAME\nSee 'cox create service -h' for help and examples");
+        bail!(
+            "create service clusterip|nodeport|loadbalancer|externalname NAME\nSee 'cox create service -h' for help and examples"
+        );
     };
     let ty = match kind.to_lowercase().as_str() {
         "clusterip" => "ClusterIP",
@@ -194,7 +203,9 @@ pub(crate) async fn ingress(args: &Args) -> Result<()> {
         add_rule(rule, &mut rules, &mut tls)?;
     }
     if rules.is_empty() && !args.has("default-backend") {
-        bail!("not enough information provided: every ingress has to either specify a default-backend (which catches all traffic) or a list of rules (which catch specific paths)");
+        bail!(
+            "not enough information provided: every ingress has to either specify a default-backend (which catches all traffic) or a list of rules (which catch specific paths)"
+        );
     }
     for (field, list) in [("rules", rules), ("tls", tls)] {
         if !list.is_empty() {

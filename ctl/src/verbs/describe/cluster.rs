@@ -24,7 +24,10 @@ pub(super) async fn namespace(out: &mut Text, subject: &Subject<'_>) -> Result<(
     for condition in conditions {
         let part = |pointer| text(condition, pointer);
         let when = time(condition, "/lastTransitionTime");
-        out.line(1, format!("{}\t{}\t{when}\t{}\t{}", part("/type"), part("/status"), part("/reason"), part("/message")));
+        out.line(
+            1,
+            format!("{}\t{}\t{when}\t{}\t{}", part("/type"), part("/status"), part("/reason"), part("/message")),
+        );
     }
     let path = |resource: &str| format!("/api/v1/namespaces/{}/{resource}", subject.name);
     let quotas = list(subject.session, &path("resourcequotas"), Query::new()).await?;

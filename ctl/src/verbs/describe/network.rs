@@ -112,10 +112,13 @@ pub(super) async fn ingress(out: &mut Text, subject: &Subject<'_>) {
     }
     for one in tls {
         let hosts = one.get("hosts").map(plain).unwrap_or_default();
-        out.line(1, match text(one, "/secretName") {
-            "" => format!("SNI routes {hosts}"),
-            secret => format!("{secret} terminates {hosts}"),
-        });
+        out.line(
+            1,
+            match text(one, "/secretName") {
+                "" => format!("SNI routes {hosts}"),
+                secret => format!("{secret} terminates {hosts}"),
+            },
+        );
     }
     out.line(0, "Rules:\n  Host\tPath\tBackends\n  ----\t----\t--------");
     let mut has_rules = false;

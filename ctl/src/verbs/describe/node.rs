@@ -15,13 +15,16 @@ pub(super) async fn node(out: &mut Text, subject: &Subject<'_>) {
     out.field(0, "Roles", or_none(&roles(object)));
     labels_and_annotations(out, object);
     out.field(0, "CreationTimestamp", time(object, "/metadata/creationTimestamp"));
-    out.values("Taints", items(object, "/spec/taints").map(|taint| {
-        let value = match text(taint, "/value") {
-            "" => String::new(),
-            value => format!("={value}"),
-        };
-        format!("{}{value}:{}", text(taint, "/key"), text(taint, "/effect"))
-    }));
+    out.values(
+        "Taints",
+        items(object, "/spec/taints").map(|taint| {
+            let value = match text(taint, "/value") {
+                "" => String::new(),
+                value => format!("={value}"),
+            };
+            format!("{}{value}:{}", text(taint, "/key"), text(taint, "/effect"))
+        }),
+    );
     out.field(0, "Unschedulable", is_on(object, "/spec/unschedulable").to_string());
     lease(out, subject).await;
     long_conditions(out, object, ("LastHeartbeatTime", "/lastHeartbeatTime"));
@@ -95,7 +98,8 @@ async fn pods(out: &mut Text, subject: &Subject<'_>) {
     let pods = list(subject.session, "/api/v1/pods", Query::new().with("fieldSelector", selector)).await;
     let Ok(pods) = pods else { return out.field(0, "Pods", "not authorized") };
     let allocatable = |resource: &str| {
-        let status = subject.object.pointer("/status/allocatable").or_else(|| subject.object.pointer("/status/capacity"));
+        let status =
+            subject.object.pointer("/status/allocatable").or_else(|| subject.object.pointer("/status/capacity"));
         let amount = status.and_then(|amounts| amounts.get(resource));
         amount.and_then(|amount| Quantity::from_value(amount).ok()).unwrap_or_default()
     };

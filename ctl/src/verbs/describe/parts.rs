@@ -63,24 +63,27 @@ pub(super) fn controller(out: &mut Text, object: &Value) {
 }
 
 pub(super) fn tolerations(out: &mut Text, title: &str, spec: &Value) {
-    out.values(title, items(spec, "/tolerations").map(|toleration| {
-        let (key, value) = (text(toleration, "/key"), text(toleration, "/value"));
-        let (effect, operator) = (text(toleration, "/effect"), text(toleration, "/operator"));
-        let mut line = key.to_owned();
-        if !value.is_empty() {
-            line.push_str(&format!("={value}"));
-        }
-        if !effect.is_empty() {
-            line.push_str(&format!(":{effect}"));
-        }
-        if operator == "Exists" && value.is_empty() {
-            line.push_str(if line.is_empty() { "op=Exists" } else { " op=Exists" });
-        }
-        if let Some(seconds) = toleration["tolerationSeconds"].as_i64() {
-            line.push_str(&format!(" for {seconds}s"));
-        }
-        line
-    }));
+    out.values(
+        title,
+        items(spec, "/tolerations").map(|toleration| {
+            let (key, value) = (text(toleration, "/key"), text(toleration, "/value"));
+            let (effect, operator) = (text(toleration, "/effect"), text(toleration, "/operator"));
+            let mut line = key.to_owned();
+            if !value.is_empty() {
+                line.push_str(&format!("={value}"));
+            }
+            if !effect.is_empty() {
+                line.push_str(&format!(":{effect}"));
+            }
+            if operator == "Exists" && value.is_empty() {
+                line.push_str(if line.is_empty() { "op=Exists" } else { " op=Exists" });
+            }
+            if let Some(seconds) = toleration["tolerationSeconds"].as_i64() {
+                line.push_str(&format!(" for {seconds}s"));
+            }
+            line
+        }),
+    );
 }
 
 /// The conditions of a workload.

@@ -271,7 +271,11 @@ fn variable_source(from: &Value, pod: Option<&Value>) -> String {
 /// The value of a field that the downward API gives.
 fn field_value(pod: &Value, path: &str) -> String {
     if let Some((map, key)) = path.split_once("['").and_then(|(map, rest)| Some((map, rest.strip_suffix("']")?))) {
-        return pod.pointer(&format!("/{}", map.replace('.', "/"))).and_then(|m| m.get(key)).map(plain).unwrap_or_default();
+        return pod
+            .pointer(&format!("/{}", map.replace('.', "/")))
+            .and_then(|m| m.get(key))
+            .map(plain)
+            .unwrap_or_default();
     }
     pod.pointer(&format!("/{}", path.replace('.', "/"))).map(plain).unwrap_or_default()
 }

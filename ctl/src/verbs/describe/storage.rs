@@ -76,9 +76,8 @@ pub(super) async fn claim(out: &mut Text, subject: &Subject<'_>) -> Result<()> {
     out.field(0, "Access Modes", if is_bound { access_modes(object, "/status/accessModes") } else { String::new() });
     out.field_of(0, "VolumeMode", object, "/spec/volumeMode");
     let pods = matching(subject.session, subject.namespace, "").await?;
-    let uses = |pod: &&Value| {
-        items(pod, "/spec/volumes").any(|v| text(v, "/persistentVolumeClaim/claimName") == subject.name)
-    };
+    let uses =
+        |pod: &&Value| items(pod, "/spec/volumes").any(|v| text(v, "/persistentVolumeClaim/claimName") == subject.name);
     out.values("Used By", pods.iter().filter(uses).map(|pod| name_of(pod).to_owned()));
     long_conditions(out, object, ("LastProbeTime", "/lastProbeTime"));
     Ok(())

@@ -65,8 +65,9 @@ async fn replica_sets(out: &mut Text, subject: &Subject<'_>) -> Result<()> {
     if sets.is_empty() {
         return Ok(());
     }
-    let (new, old): (Vec<&Value>, Vec<&Value>) =
-        sets.iter().partition(|set| text(set, REVISION) == text(object, REVISION) && !text(object, REVISION).is_empty());
+    let (new, old): (Vec<&Value>, Vec<&Value>) = sets
+        .iter()
+        .partition(|set| text(set, REVISION) == text(object, REVISION) && !text(object, REVISION).is_empty());
     let shown = |sets: Vec<&Value>| {
         let one = |set: &&Value| {
             let (made, wanted) = (number(set, "/status/replicas"), number(set, "/spec/replicas"));

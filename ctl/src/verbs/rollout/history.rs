@@ -71,7 +71,11 @@ async fn revisions(session: &Session, target: &Target, owner: &Value) -> Result<
     let mut revisions: Vec<Revision> = own
         .map(|object| {
             let annotation = |key: &str| {
-                object.pointer("/metadata/annotations").and_then(|a| a.get(key)).and_then(Value::as_str).unwrap_or_default()
+                object
+                    .pointer("/metadata/annotations")
+                    .and_then(|a| a.get(key))
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
             };
             let number = object.get("revision").and_then(Value::as_i64);
             let number = number.or_else(|| annotation(REVISION).parse().ok()).unwrap_or(0);
@@ -166,7 +170,10 @@ pub(crate) async fn undo(args: &Args) -> Result<()> {
 /// The revision that is gone back to.
 fn chosen<'a>(revisions: &'a [Revision], wanted: i64, target: &Target) -> Result<&'a Revision> {
     if wanted > 0 {
-        return revisions.iter().find(|r| r.number == wanted).with_context(|| format!("unable to find specified revision {wanted} in history"));
+        return revisions
+            .iter()
+            .find(|r| r.number == wanted)
+            .with_context(|| format!("unable to find specified revision {wanted} in history"));
     }
     let nothing = || anyhow!("no rollout history found for {} {:?}", target.resource.kind.to_lowercase(), target.name);
     match revisions {
@@ -177,8 +184,11 @@ fn chosen<'a>(revisions: &'a [Revision], wanted: i64, target: &Target) -> Result
 
 /// Template and annotations of the ReplicaSet, without those that belong to the Deployment itself.
 fn deployment_patch(owner: &Value, to: &Revision) -> Value {
-    let map = |object: &Value| object.pointer("/metadata/annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut annotations: Map<String, Value> = map(owner).into_iter().filter(|(k, _)| KEPT.contains(&k.as_str())).collect();
+    let map = |object: &Value| {
+        object.pointer("/metadata/annotations").and_then(Value::as_object).cloned().unwrap_or_default()
+    };
+    let mut annotations: Map<String, Value> =
+        map(owner).into_iter().filter(|(k, _)| KEPT.contains(&k.as_str())).collect();
     annotations.extend(map(&to.object).into_iter().filter(|(key, _)| !KEPT.contains(&key.as_str())));
     json!([
         {"op": "replace", "path": "/spec/template", "value": to.template()},

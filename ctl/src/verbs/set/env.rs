@@ -82,7 +82,8 @@ fn apply(env: &mut Vec<Value>, change: &Change, overwrites: bool) -> Result<()> 
 /// A variable for each key of a ConfigMap or Secret.
 async fn of_source(args: &Args, from: &str) -> Result<Vec<Change>> {
     let session = Session::open(args).await?;
-    let (ty, name) = from.split_once('/').with_context(|| format!("--from={from}: expected configmap/NAME or secret/NAME"))?;
+    let (ty, name) =
+        from.split_once('/').with_context(|| format!("--from={from}: expected configmap/NAME or secret/NAME"))?;
     let resource = session.discovery().await?.find(ty)?.clone();
     let field = match resource.kind.as_str() {
         "ConfigMap" => "configMapKeyRef",
@@ -114,7 +115,8 @@ async fn list(args: &Args, objects: &[String]) -> Result<()> {
             for variable in container.get("env").and_then(Value::as_array).into_iter().flatten() {
                 let name = name_of(variable);
                 let source = |kind: &str| variable.pointer(&format!("/valueFrom/{kind}"));
-                let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let text =
+                    |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
                 output::line(match (source("configMapKeyRef"), source("secretKeyRef"), source("fieldRef")) {
                     (Some(r), ..) => format!("# {name} from configmap {}, key {}", text(r, "name"), text(r, "key")),
                     (_, Some(r), _) => format!("# {name} from secret {}, key {}", text(r, "name"), text(r, "key")),
