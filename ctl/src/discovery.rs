@@ -55,10 +55,6 @@ impl Resource {
         format!("{}/{name}", self.path(namespace))
     }
 
-    pub(crate) fn has_verb(&self, verb: &str) -> bool {
-        self.verbs.iter().any(|v| v == verb)
-    }
-
     pub(crate) fn has_subresource(&self, name: &str) -> bool {
         self.subresources.iter().any(|s| s == name)
     }

@@ -46,8 +46,8 @@ pub(crate) async fn config(args: &Args) -> Result<kube::Config> {
     let kubeconfig = load(args)?;
     let options = KubeConfigOptions {
         context: args.get("context").map(str::to_owned),
-        cluster: args.get("cluster").map(str::to_owned),
-        user: args.get("user").map(str::to_owned),
+        cluster: args.global("cluster").map(str::to_owned),
+        user: args.global("user").map(str::to_owned),
     };
     let has_proxy = kubeconfig.clusters.iter().any(|c| c.cluster.as_ref().is_some_and(|c| c.proxy_url.is_some()));
     let no_context = kubeconfig.current_context.as_deref().is_none_or(str::is_empty) && options.context.is_none();

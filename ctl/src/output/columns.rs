@@ -95,7 +95,7 @@ mod tests {
         let columns = Columns::parse("NAME:.metadata.name,IMAGES:spec.c[*].image,N:{.spec.n}").unwrap();
         let expected = "NAME   IMAGES   N\na      x,y      3\nb      <none>   <none>\n";
         assert_eq!(columns.text(&list, true).unwrap(), expected);
-        assert_eq!(columns.text(&list["items"][1], false).unwrap(), "b      <none>   <none>\n");
+        assert_eq!(columns.text(&list["items"][1], false).unwrap(), "b     <none>   <none>\n");
         assert!(Columns::parse("NAME").is_err());
     }
 }

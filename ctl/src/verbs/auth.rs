@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::change::for_each;
 use super::pods::{items, text};
+use super::rules;
 use crate::error::{Exit, Result};
 use crate::flags::Args;
 use crate::output::{self, Output, Told, line, tabs};
@@ -80,24 +81,10 @@ async fn list(session: &Session, args: &Args) -> Result<()> {
         "spec": {"namespace": session.namespace},
     });
     let answer = session.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &review).await?;
-    let list = |rule: &Value, pointer: &str| {
-        let all: Vec<&str> = items(rule, pointer).filter_map(Value::as_str).collect();
-        format!("[{}]", all.join(" "))
-    };
-    let mut rows = Vec::new();
-    for rule in items(&answer, "/status/resourceRules") {
-        for group in items(rule, "/apiGroups").filter_map(Value::as_str) {
-            for resource in items(rule, "/resources").filter_map(Value::as_str) {
-                let full = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
-                rows.push(format!("{full}\t[]\t{}\t{}\n", list(rule, "/resourceNames"), list(rule, "/verbs")));
-            }
-        }
-    }
-    for rule in items(&answer, "/status/nonResourceRules") {
-        rows.push(format!("\t{}\t[]\t{}\n", list(rule, "/nonResourceURLs"), list(rule, "/verbs")));
-    }
+    let rules = items(&answer, "/status/resourceRules").chain(items(&answer, "/status/nonResourceRules"));
+    let rows: String = rules::rows(rules).into_iter().map(|row| row + "\n").collect();
     let header = if args.on("no-headers") { "" } else { "Resources\tNon-Resource URLs\tResource Names\tVerbs\n" };
-    output::put(&tabs::TABLE.align(&format!("{header}{}", rows.concat())))
+    output::put(&tabs::TABLE.align(&format!("{header}{rows}")))
 }
 
 pub(super) async fn whoami(args: &Args) -> Result<()> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::pods::{self, text};
+use super::pods;
 use crate::error::Result;
 use crate::flags::Args;
 use crate::remote::command::{self, Input, QUEUE};
@@ -45,7 +45,7 @@ fn place(word: &str) -> Result<Place> {
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [from, to] = args.words.as_slice() else {
-        bail!("source and destination are required\nSee 'cox cp -h' for help and examples");
+        bail!("source and destination are required");
     };
     let (from, to) = (place(from)?, place(to)?);
     let session = Session::open(args).await?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::apply::patch_for;
 use super::create::{selected, write_query};
-use crate::error::{Exit, Result};
+use crate::error::{Exit, Result, say};
 use crate::flags::Args;
 use crate::output::{DryRun, without_managed_fields};
 use crate::session::Session;
@@ -24,7 +24,19 @@ pub(super) const FLAGS: &str = "
       --prune                Not supported
 ";
 
+/// Differences are exit code 1, failures 2.
 pub(super) async fn run(args: &Args) -> Result<()> {
+    let compared = differences(args).await;
+    compared.map_err(|error| match error.is::<Exit>() {
+        true => error,
+        false => {
+            say(&error);
+            Exit(2).into()
+        }
+    })
+}
+
+async fn differences(args: &Args) -> Result<()> {
     let session = Session::open(args).await?;
     let manifests = manifest::read(args)?;
     if manifests.is_empty() {

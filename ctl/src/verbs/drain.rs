@@ -10,7 +10,7 @@ use super::pods::{items, pod_resource, text};
 use super::taint::{node_words, set_one};
 use super::wait::until_gone;
 use crate::Target;
-use crate::error::{Exit, Result, has_reason, say};
+use crate::error::{Exit, Result, has_reason};
 use crate::flags::Args;
 use crate::output::{DryRun, line};
 use crate::session::{Query, Session};
@@ -42,15 +42,20 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     for node in &nodes {
         set_one(&session, args, node, true).await?;
     }
-    let mut has_failed = false;
+    let mut pending: Vec<(&str, String)> = Vec::new();
     for node in &nodes {
         if let Err(error) = one(&session, args, node).await {
-            eprintln!("There are pending nodes to be drained:\n {}", node.name);
-            say(&error.context(format!("unable to drain node {:?} due to error", node.name)));
-            has_failed = true;
+            eprintln!("error: unable to drain node {:?} due to error: {error:#}, continuing command...", node.name);
+            pending.push((node.name.as_str(), format!("{error:#}")));
         }
     }
-    if has_failed { Err(Exit(1).into()) } else { Ok(()) }
+    if pending.is_empty() {
+        return Ok(());
+    }
+    eprintln!("There are pending nodes to be drained:");
+    pending.iter().for_each(|(name, _)| eprintln!(" {name}"));
+    pending.iter().for_each(|(_, why)| eprintln!("{why}"));
+    Err(Exit(1).into())
 }
 
 /// What becomes of a Pod.
@@ -89,6 +94,12 @@ fn verdict(pod: &Value, args: &Args) -> Verdict {
     Verdict::Evict
 }
 
+/// Nobody makes such a Pod again.
+fn is_alone(pod: &Value) -> bool {
+    let is_over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+    !is_over && !items(pod, "/metadata/ownerReferences").any(|owner| owner["controller"] == Value::Bool(true))
+}
+
 async fn one(session: &Session, args: &Args, node: &Target) -> Result<()> {
     let query = Query::new()
         .with("fieldSelector", format!("spec.nodeName={}", node.name))
@@ -113,8 +124,17 @@ async fn one(session: &Session, args: &Args, node: &Target) -> Result<()> {
         };
         bail!("{}", reasons.into_iter().map(why).collect::<Vec<_>>().join(", "));
     }
+    let alone = evicted.iter().filter(|pod| pod.object.as_ref().is_some_and(is_alone));
+    let alone: Vec<String> = alone.map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
+    let mut warnings = Vec::new();
     if !left.is_empty() {
-        eprintln!("Warning: ignoring DaemonSet-managed Pods: {}", left.join(", "));
+        warnings.push(format!("ignoring DaemonSet-managed Pods: {}", left.join(", ")));
+    }
+    if !alone.is_empty() {
+        warnings.push(format!("deleting Pods that declare no controller: {}", alone.join(", ")));
+    }
+    if !warnings.is_empty() {
+        eprintln!("Warning: {}", warnings.join("; "));
     }
     let dry = DryRun::of(args)?;
     let deadline = args.seconds("timeout")?.filter(|s| *s > 0.0).map(|s| Instant::now() + Duration::from_secs_f64(s));

@@ -62,7 +62,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     let mut described = schema;
     for (at, name) in fields.iter().enumerate() {
         let field = schemas.properties(schema).and_then(|properties| properties.get(*name));
-        let field = field.with_context(|| format!("field {name:?} does not exist"))?;
+        let Some(field) = field else {
+            output::put(&head)?;
+            bail!("field {name:?} does not exist");
+        };
         if at + 1 == fields.len() {
             head.push_str(&format!("FIELD: {name} <{}>\n", schemas.type_name(field)));
             let values = enumeration(field);
@@ -84,7 +87,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
                     if !values.is_empty() {
                         out.push_str(&format!("  enum: {}\n", values.join(", ")));
                     }
-                    out.push_str(&schemas.description(field, schemas.inner(field)));
+                    let meaning = if text(field, "/description").is_empty() { schemas.inner(field) } else { field };
+                    out.push_str(&schemas.description(field, meaning));
                     out.push('\n');
                 }
             }
@@ -159,7 +163,8 @@ impl<'a> Schemas<'a> {
         if let Some(values) = resolved.get("additionalProperties").filter(|values| values.is_object()) {
             return format!("map[string]{}", self.type_name(values));
         }
-        if let Some(reference) = reference {
+        let is_scalar = matches!(resolved.get("type").and_then(Value::as_str), Some(ty) if ty != "object");
+        if let Some(reference) = reference.filter(|_| !is_scalar) {
             return reference.rsplit(['.', '/']).next().unwrap_or_default().to_owned();
         }
         match resolved.get("type").and_then(Value::as_str) {

@@ -4,7 +4,7 @@ mod sort;
 mod watch;
 
 use anyhow::bail;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Resource;
 use crate::error::{self, Exit, Result, has_reason};
@@ -149,14 +149,14 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
     };
     for read in reads {
         match read.fetch(session, args, table::ACCEPT, "rows", query.clone()).await {
-            Ok(mut table) => match shown.last_mut() {
-                Some((last, whole)) if last.resource.full_name() == read.resource.full_name() => {
+            Ok(answer) => match (as_table(answer), shown.last_mut()) {
+                (mut table, Some((last, whole))) if last.resource.full_name() == read.resource.full_name() => {
                     let more = table.get_mut("rows").and_then(Value::as_array_mut).map(std::mem::take);
                     if let Some(rows) = whole.get_mut("rows").and_then(Value::as_array_mut) {
                         rows.extend(more.unwrap_or_default());
                     }
                 }
-                _ => shown.push((read, table)),
+                (table, _) => shown.push((read, table)),
             },
             Err(error) => failures.add(error, args),
         }
@@ -179,6 +179,19 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
         nothing(session, args, reads);
     }
     failures.end()
+}
+
+/// What is no Table is one of a name and an age.
+fn as_table(answer: Value) -> Value {
+    if answer.get("kind").and_then(Value::as_str) == Some("Table") {
+        return answer;
+    }
+    let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let age = api::printer::since(text("/metadata/creationTimestamp"), jiff::Timestamp::now().as_second());
+    json!({
+        "columnDefinitions": [{"name": "Name"}, {"name": "Age"}],
+        "rows": [{"cells": [text("/metadata/name"), age], "object": answer}],
+    })
 }
 
 fn style(args: &Args, read: &Read, wide: bool, several: bool) -> Style {

@@ -60,6 +60,9 @@ fn check(map: Map, set: &[(String, String)]) -> Result<()> {
 
 async fn run(args: &Args, map: Map) -> Result<()> {
     let (objects, set, gone) = split(&args.words);
+    if args.words.is_empty() && args.all("filename").is_empty() {
+        bail!("one or more resources must be specified as <resource> <name> or <resource>/<name>");
+    }
     if set.is_empty() && gone.is_empty() && !args.on("list") {
         bail!("at least one {} update is required", map.word);
     }

@@ -24,6 +24,7 @@ mod pods;
 mod port_forward;
 mod registry;
 mod rollout;
+mod rules;
 mod run;
 mod scale;
 mod set;

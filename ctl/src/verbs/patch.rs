@@ -73,7 +73,7 @@ fn same(before: &Value, after: &Value) -> bool {
 
 pub(super) async fn replace_verb(args: &Args) -> Result<()> {
     if args.all("filename").is_empty() {
-        bail!("must specify --filename (-f) to replace");
+        bail!("must specify one of -f and -k");
     }
     let session = Session::open(args).await?;
     let mut told = Told::new(args)?;

@@ -147,7 +147,7 @@ pub(crate) fn container(pod: &Value, wanted: Option<&str>, is_quiet: bool) -> Re
         if containers(pod).any(|(_, found)| found == wanted) {
             return Ok(wanted.to_owned());
         }
-        bail!("container {wanted} not found in pod {name}");
+        bail!("container {wanted} is not valid for pod {name} out of: {}", all_containers(pod).join(", "));
     }
     let annotated = pod.pointer("/metadata/annotations").and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
     if let Some(wanted) = annotated.and_then(Value::as_str)
@@ -157,15 +157,20 @@ pub(crate) fn container(pod: &Value, wanted: Option<&str>, is_quiet: bool) -> Re
     }
     let first = items(pod, "/spec/containers").next().map(|c| text(c, "/name").to_owned());
     let first = first.with_context(|| format!("pod {name} has no containers"))?;
-    let all: Vec<String> = items(pod, "/spec/containers")
-        .map(|c| text(c, "/name").to_owned())
-        .chain(items(pod, "/spec/ephemeralContainers").map(|c| format!("{} (ephem)", text(c, "/name"))))
-        .chain(items(pod, "/spec/initContainers").map(|c| format!("{} (init)", text(c, "/name"))))
-        .collect();
+    let all = all_containers(pod);
     if all.len() > 1 && !is_quiet {
         eprintln!("Defaulted container {first:?} out of: {}", all.join(", "));
     }
     Ok(first)
+}
+
+/// The containers as they are listed to a person.
+fn all_containers(pod: &Value) -> Vec<String> {
+    items(pod, "/spec/containers")
+        .map(|c| text(c, "/name").to_owned())
+        .chain(items(pod, "/spec/ephemeralContainers").map(|c| format!("{} (ephem)", text(c, "/name"))))
+        .chain(items(pod, "/spec/initContainers").map(|c| format!("{} (init)", text(c, "/name"))))
+        .collect()
 }
 
 /// The Pods' resource, for targets that are made without discovery.

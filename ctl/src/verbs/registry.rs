@@ -79,6 +79,8 @@ pub(super) const VERBS: &[Verb] = &[
         set::resources),
     verb!("set serviceaccount", "set serviceaccount TYPE NAME ACCOUNT", "Set the service account of Pods.",
         [change::FLAGS, target::ALL, manifest::FLAGS, output::FLAGS, output::DRY_RUN], set::service_account),
+    verb!("set sa", "set sa TYPE NAME ACCOUNT", "Set the service account of Pods.",
+        [change::FLAGS, target::ALL, manifest::FLAGS, output::FLAGS, output::DRY_RUN], set::service_account),
     verb!("set selector", "set selector service NAME KEY=VALUE…", "Set the selector of a Service.",
         [change::FLAGS, target::ALL, manifest::FLAGS, output::FLAGS, output::DRY_RUN], set::selector),
     verb!("taint", "taint nodes NAME KEY=VALUE:EFFECT… KEY-…", "Change the taints of nodes.",

@@ -42,13 +42,13 @@ pub(super) const FLAGS: &str = "
 ";
 
 pub(super) async fn run(args: &Args) -> Result<()> {
+    if args.get("image").is_none_or(str::is_empty) {
+        bail!("required flag(s) \"image\" not set");
+    }
     let (name, command) = match args.words.split_first() {
         Some((name, rest)) if args.dash != Some(0) => (name, rest),
         _ => bail!("NAME is required for run\nSee 'cox run -h' for help and examples"),
     };
-    if args.get("image").is_none_or(str::is_empty) {
-        bail!("required flag(s) \"image\" not set");
-    }
     let is_attached = args.on("attach") || args.on("stdin") || args.on("tty");
     if args.on("rm") && !is_attached {
         bail!("--rm should only be used for attached containers");
@@ -130,7 +130,7 @@ fn pod(args: &Args, name: &str, command: &[String]) -> Result<Value> {
     }
     let restart = args.get("restart").unwrap_or("Always");
     if !matches!(restart, "Always" | "OnFailure" | "Never") {
-        bail!("invalid restart policy: {restart}\nSee 'cox run -h' for help and examples");
+        bail!("invalid restart policy: {restart}, valid values are: Always, OnFailure, Never");
     }
     let spec = json!({"containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": restart});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {}});

@@ -129,7 +129,7 @@ pub(super) async fn uncordon(args: &Args) -> Result<()> {
 
 async fn set_unschedulable(args: &Args, wanted: bool) -> Result<()> {
     if args.words.is_empty() && !args.has("selector") {
-        bail!("one of node name or selector is required");
+        bail!("USAGE: {} NODE [flags]\nSee 'cox {} -h' for help and examples", args.verb, args.verb);
     }
     let session = Session::open(args).await?;
     for_each(&session, args, &node_words(args), async |target| set_one(&session, args, target, wanted).await).await

@@ -48,6 +48,7 @@ impl For {
         }
         if let Some(rest) = text.strip_prefix("jsonpath=") {
             let rest = rest.trim_matches(['\'', '"']);
+            // A shell that does not take them away leaves quotes around the path.
             let end = rest.rfind('}').map_or(0, |at| at + 1);
             let (path, value) = match rest[end..].split_once('=') {
                 Some((before, value)) => {
@@ -55,6 +56,7 @@ impl For {
                 }
                 None => (rest, None),
             };
+            let path = path.trim_matches(['\'', '"']);
             if path.is_empty() {
                 bail!("jsonpath expression cannot be empty");
             }
@@ -122,7 +124,13 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         let done = match timeout_at(deadline, one(&session, &target, &wanted)).await {
             Ok(done) => done?,
             Err(_) => {
-                eprintln!("error: timed out waiting for the condition on {}/{}", target.resource.plural, target.name);
+                match wanted {
+                    For::Create => eprintln!("error: timed out waiting for the condition"),
+                    _ => eprintln!(
+                        "error: timed out waiting for the condition on {}/{}",
+                        target.resource.plural, target.name
+                    ),
+                }
                 has_failed = true;
                 continue;
             }

@@ -191,8 +191,7 @@ pub(crate) async fn quota(args: &Args) -> Result<()> {
     if let Some(scopes) = args.get("scopes") {
         spec["scopes"] = json!(scopes.split(',').collect::<Vec<_>>());
     }
-    made(args, json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name(args)?}, "spec": spec}))
-        .await
+    made(args, json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name(args)?}, "spec": spec, "status": {}})).await
 }
 
 pub(super) fn number_or_text(text: &str) -> Value {

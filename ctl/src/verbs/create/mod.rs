@@ -4,7 +4,7 @@ pub(super) mod generate;
 pub(super) mod rbac;
 pub(super) mod workload;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use crate::error::{ApiError, Exit, Result, say};
@@ -85,9 +85,11 @@ async fn made(args: &Args, object: Value) -> Result<()> {
     }
     let target = Target { resource, namespace, name, object: Some(object), source: None };
     let made = one(&session, args, &mut Told::new(args)?, &target, "created").await;
-    made.map_err(|error| match error.downcast_ref::<ApiError>().is_some_and(|api| api.is("Invalid")) {
-        true => error,
-        false => error.context(format!("failed to create {}", kind.to_lowercase())),
+    // kubectl wraps the server's error for all but these, and then says no more that it is the server's.
+    let is_plain = matches!(kind.as_str(), "Namespace" | "Role" | "ClusterRole");
+    made.map_err(|error| match error.downcast_ref::<ApiError>() {
+        Some(api) if !is_plain && !api.is("Invalid") => anyhow!("failed to create {}: {api}", kind.to_lowercase()),
+        _ => error,
     })
 }
 

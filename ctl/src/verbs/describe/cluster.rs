@@ -9,6 +9,7 @@ use super::{Subject, list, name_of};
 use crate::error::Result;
 use crate::session::Query;
 use crate::verbs::pods::{items, text};
+use crate::verbs::rules;
 
 pub(super) async fn namespace(out: &mut Text, subject: &Subject<'_>) -> Result<()> {
     let object = subject.object;
@@ -124,76 +125,14 @@ pub(super) fn service_account(out: &mut Text, object: &Value) {
     }
 }
 
-/// `[a b]`
-fn bracketed(value: &Value, pointer: &str) -> String {
-    let all: Vec<&str> = items(value, pointer).filter_map(Value::as_str).collect();
-    format!("[{}]", all.join(" "))
-}
-
 pub(super) fn role(out: &mut Text, object: &Value) {
     out.field(0, "Name", name_of(object));
     labels_and_annotations(out, object);
     out.line(0, "PolicyRule:\n  Resources\tNon-Resource URLs\tResource Names\tVerbs");
     out.line(1, "---------\t-----------------\t--------------\t-----");
-    let mut rules = single_rules(object);
-    rules.sort_by_cached_key(|rule| format!("{:?}", (rule.verbs_text(), &rule.resource, &rule.names, &rule.urls)));
-    for rule in rules {
-        out.line(1, format!("{}\t{}\t{}\t{}", rule.shown(), rule.urls, rule.names, rule.verbs_text()));
+    for row in rules::rows(items(object, "/rules")) {
+        out.line(1, row);
     }
-}
-
-/// A rule about one resource, or some URLs.
-struct Rule {
-    /// Group and resource.
-    resource: Option<(String, String)>,
-    names: String,
-    urls: String,
-    verbs: Vec<String>,
-}
-
-impl Rule {
-    fn verbs_text(&self) -> String {
-        format!("[{}]", self.verbs.join(" "))
-    }
-
-    fn shown(&self) -> String {
-        match &self.resource {
-            None => String::new(),
-            Some((group, resource)) if group.is_empty() => resource.clone(),
-            Some((group, resource)) => match resource.split_once('/') {
-                Some((resource, sub)) => format!("{resource}.{group}/{sub}"),
-                None => format!("{resource}.{group}"),
-            },
-        }
-    }
-}
-
-/// The rules of a role, one for each resource; those that differ in their verbs only are one.
-fn single_rules(role: &Value) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = Vec::new();
-    for rule in items(role, "/rules") {
-        let names = bracketed(rule, "/resourceNames");
-        let verbs: Vec<String> = items(rule, "/verbs").filter_map(Value::as_str).map(str::to_owned).collect();
-        for group in items(rule, "/apiGroups").filter_map(Value::as_str) {
-            for resource in items(rule, "/resources").filter_map(Value::as_str) {
-                let resource = Some((group.to_owned(), resource.to_owned()));
-                match rules.iter_mut().find(|r| r.resource == resource && r.names == "[]" && names == "[]") {
-                    Some(same) => {
-                        let new: Vec<String> = verbs.iter().filter(|v| !same.verbs.contains(v)).cloned().collect();
-                        same.verbs.extend(new);
-                    }
-                    None => {
-                        let (names, verbs) = (names.clone(), verbs.clone());
-                        rules.push(Rule { resource, names, urls: "[]".to_owned(), verbs });
-                    }
-                }
-            }
-        }
-        if items(rule, "/nonResourceURLs").next().is_some() {
-            rules.push(Rule { resource: None, names, urls: bracketed(rule, "/nonResourceURLs"), verbs });
-        }
-    }
-    rules
 }
 
 pub(super) fn binding(out: &mut Text, object: &Value) {

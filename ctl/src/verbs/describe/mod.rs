@@ -24,7 +24,7 @@ use crate::verbs::pods::{items, text as text_of};
 use text::Text;
 
 pub(super) const FLAGS: &str = "
-      --show-events   Show the events too (default true)
+      --show-events   Show the events too (default true for one object that is named exactly)
       --chunk-size=   Accepted
 ";
 
@@ -40,7 +40,8 @@ struct Subject<'a> {
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let session = Session::open(args).await?;
-    let targets = found(&session, args).await?;
+    let Found { targets, by_prefix } = found(&session, args).await?;
+    let with_events = if args.has("show-events") { args.on("show-events") } else { targets.len() == 1 && !by_prefix };
     if targets.is_empty() {
         match args.on("all-namespaces") {
             true => eprintln!("No resources found"),
@@ -51,9 +52,13 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     let mut failures = Vec::new();
     let mut has_printed = false;
     for target in &targets {
-        match one(&session, args, target).await {
+        match one(&session, target, with_events).await {
             Ok(text) => {
-                output::put(&format!("{}{text}", if has_printed { "\n\n" } else { "" }))?;
+                let (before, after) = match by_prefix {
+                    true => ("", "\n"),
+                    false => (if has_printed { "\n\n" } else { "" }, ""),
+                };
+                output::put(&format!("{before}{text}{after}"))?;
                 has_printed = true;
             }
             Err(error) => failures.push(error),
@@ -69,18 +74,25 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// What is described.
+struct Found {
+    targets: Vec<Target>,
+    /// Whether objects are there only because their names begin as said.
+    by_prefix: bool,
+}
+
 /// The objects that are named; all of a type when only the type is; all whose name begins so when none is named so.
-async fn found(session: &Session, args: &Args) -> Result<Vec<Target>> {
+async fn found(session: &Session, args: &Args) -> Result<Found> {
     if args.words.is_empty() && args.all("filename").is_empty() {
         bail!(
             "You must specify the type of resource to describe. Use \"cox api-resources\" for a complete list of supported resources."
         );
     }
     if !args.all("filename").is_empty() {
-        return target::targets(session, args, &args.words).await;
+        return Ok(Found { targets: target::targets(session, args, &args.words).await?, by_prefix: false });
     }
     let namespace = if args.on("all-namespaces") { "" } else { session.namespace.as_str() };
-    let mut targets = Vec::new();
+    let (mut targets, mut by_prefix) = (Vec::new(), false);
     for target::Named { resource, names } in target::named(session, &args.words).await? {
         let path = resource.path(namespace);
         if names.is_empty() {
@@ -96,16 +108,17 @@ async fn found(session: &Session, args: &Args) -> Result<Vec<Target>> {
                     if items.is_empty() {
                         return Err(error);
                     }
+                    by_prefix = true;
                     targets.extend(items.into_iter().map(|item| Target::of(&resource, with_type(&resource, item))));
                 }
                 Err(error) => return Err(error),
             }
         }
     }
-    Ok(targets)
+    Ok(Found { targets, by_prefix })
 }
 
-async fn one(session: &Session, args: &Args, target: &Target) -> Result<String> {
+async fn one(session: &Session, target: &Target, with_events: bool) -> Result<String> {
     let object = match &target.object {
         Some(object) if target.source.is_none() => object.clone(),
         _ => target.get(session).await?,
@@ -113,7 +126,7 @@ async fn one(session: &Session, args: &Args, target: &Target) -> Result<String> 
     let subject = Subject { session, object: &object, namespace: &target.namespace, name: &target.name };
     let mut out = Text::default();
     let has_events = describe(&mut out, &subject, target).await?;
-    let events = match has_events && args.on_unless_off("show-events") {
+    let events = match has_events && with_events {
         true => parts::events(session, &object, &mut out).await,
         false => String::new(),
     };

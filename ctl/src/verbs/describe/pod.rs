@@ -190,7 +190,7 @@ pub(super) fn resources(out: &mut Text, container: &Value, depth: usize) {
 fn probe_text(probe: &Value) -> String {
     let number = |pointer: &str, default: i64| probe.pointer(pointer).and_then(Value::as_i64).unwrap_or(default);
     let attributes = format!(
-        "delay={}s timeout={}s period={}s #success={} #failure={}",
+        "delay={}s timeout={}s period={}s successThreshold={} failureThreshold={}",
         number("/initialDelaySeconds", 0),
         number("/timeoutSeconds", 0),
         number("/periodSeconds", 0),
@@ -334,7 +334,7 @@ mod tests {
             "httpGet": {"path": "/x", "port": 80, "scheme": "HTTP"},
             "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3,
         });
-        let expected = "http-get http://:80/x delay=0s timeout=1s period=10s #success=1 #failure=3";
+        let expected = "http-get http://:80/x delay=0s timeout=1s period=10s successThreshold=1 failureThreshold=3";
         assert_eq!(probe_text(&probe), expected);
         let pod = json!({"metadata": {"name": "p", "labels": {"a.b/c": "d"}}});
         assert_eq!(field_value(&pod, "metadata.name"), "p");

@@ -170,7 +170,10 @@ pub(crate) async fn undo(args: &Args) -> Result<()> {
 /// The revision that is gone back to.
 fn chosen<'a>(revisions: &'a [Revision], wanted: i64, target: &Target) -> Result<&'a Revision> {
     if wanted > 0 {
-        return revisions.iter().find(|r| r.number == wanted).context("unable to find specified revision in history");
+        return revisions
+            .iter()
+            .find(|r| r.number == wanted)
+            .with_context(|| format!("unable to find specified revision {wanted} in history"));
     }
     let nothing = || anyhow!("no rollout history found for {} {:?}", target.resource.kind.to_lowercase(), target.name);
     match revisions {

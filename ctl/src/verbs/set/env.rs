@@ -111,12 +111,7 @@ async fn list(args: &Args, objects: &[String]) -> Result<()> {
         let mut object = target.get(&session).await?;
         let spec = object.pointer_mut(pod_spec_path(&target.resource)).context("the object has no pod template")?;
         for container in containers_mut(spec) {
-            output::line(format!(
-                "# {} {}, container {}",
-                target.resource.kind.to_lowercase(),
-                target.name,
-                name_of(container)
-            ))?;
+            output::line(format!("# {} {}, container {}", target.resource.kind, target.name, name_of(container)))?;
             for variable in container.get("env").and_then(Value::as_array).into_iter().flatten() {
                 let name = name_of(variable);
                 let source = |kind: &str| variable.pointer(&format!("/valueFrom/{kind}"));
