@@ -334,6 +334,11 @@ fn nodes_carry_on_while_their_server_is_away() {
     // It starts again without its server too, and waits for it.
     let pid = std::fs::read_to_string(machines.machine(2).data().join("cox.pid")).unwrap();
     run(machines.machine(2).command("kill").unwrap().args(["-9", pid.trim()])).unwrap();
+    wait_for("the agent to end", PATIENCE, || {
+        let gone = run(machines.machine(2).command("kill")?.args(["-0", pid.trim()])).is_err();
+        Ok(gone.then_some(()))
+    })
+    .unwrap();
     let words = ["agent", "--server", SERVER, "--token", &token, "--detach"];
     let mut agent = machines.cox(2, &words).unwrap().stdout(std::process::Stdio::null()).spawn().unwrap();
     machines.boot(1).unwrap();

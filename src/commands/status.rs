@@ -25,8 +25,12 @@ pub fn run(args: &DirArgs) -> Result<()> {
     println!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id());
     println!("process    {pid}, {}", usage(pid)?);
     println!("disk       {}", megabytes(size_of(layout.dir())));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let (text, wrong) = runtime.block_on(ask(&layout))?;
+    let (text, wrong) = if layout.kubeconfig().exists() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+        runtime.block_on(ask(&layout))?
+    } else {
+        ("node       an agent's: `cox status` on the server shows how the cluster is\n".to_owned(), Vec::new())
+    };
     print!("{text}");
     let wrong: Vec<String> = wrong.into_iter().chain(log_warnings(&layout)).collect();
     if wrong.is_empty() {
