@@ -1,4 +1,5 @@
-//! The streams of a command or container (`v5.channel.k8s.io`, KEP-4006): each message begins with its channel's number.
+//! The streams of a command or container (`v5.channel.k8s.io`, KEP-4006): each message begins with its channel's
+//! number.
 
 use std::io::Write;
 
@@ -67,7 +68,8 @@ pub(crate) async fn run(
                         err.flush()?;
                     }
                     Some((&ERROR, data)) => {
-                        status = Some(serde_json::from_slice::<Value>(data).context("the status of the command is no JSON")?);
+                        let told = serde_json::from_slice::<Value>(data);
+                        status = Some(told.context("the status of the command is no JSON")?);
                     }
                     _ => {}
                 },

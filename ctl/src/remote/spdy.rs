@@ -1,5 +1,6 @@
 //! The part of SPDY/3.1 that one forwarded connection needs: an error stream and a data stream, opened by the client.
-//! Header blocks are deflate's stored blocks: nothing of the dictionary is used, and what the server answers is not read.
+//! Header blocks are deflate's stored blocks: nothing of the dictionary is used, and what the server answers is not
+//! read.
 
 use anyhow::{Context as _, bail};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};

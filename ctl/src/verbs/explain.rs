@@ -23,7 +23,8 @@ const DEEPEST: usize = 20;
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {
         bail!(
-            "You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of supported resources."
+            "You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of \
+             supported resources."
         );
     };
     let session = Session::open(args).await?;
