@@ -147,8 +147,8 @@ mod tests {
         assert_eq!(names(&format!("{}\n---\n---\n{}\n", pod("a"), pod("b"))).unwrap(), ["a", "b"]);
         let list = format!("apiVersion: v1\nkind: List\nitems: [{}, {}]\n", pod("a"), pod("b"));
         assert_eq!(names(&list).unwrap(), ["a", "b"]);
-        let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}} {"apiVersion":"v1","kind":"Pod","metadata":{"name":"b"}}"#;
-        assert_eq!(names(json).unwrap(), ["a", "b"]);
+        let pod = |name: &str| format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}}}}"#);
+        assert_eq!(names(&format!("{} {}", pod("a"), pod("b"))).unwrap(), ["a", "b"]);
     }
 
     #[test]

@@ -118,7 +118,8 @@ pub(crate) async fn targets(session: &Session, args: &Args, words: &[String]) ->
     }
     if words.is_empty() {
         bail!(
-            "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   \
+            "You must provide one or more resources by argument or filename.\nExample resource specifications \
+             include:\n   \
              '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'"
         );
     }

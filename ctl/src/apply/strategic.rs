@@ -1,5 +1,5 @@
-//! Three-way strategic merge patches, for built-in kinds: lists with a merge key are compared item by item,
-//! deletions and
+//! Three-way strategic merge patches, for built-in kinds: lists with a merge key are compared item by item, deletions
+//! and
 //! the order of items are said with directives.
 
 use api::Schema;

@@ -68,7 +68,12 @@ fn cell(path: &Template, object: &Value) -> String {
 /// `x`, `.x` and `{.x}` are the same path.
 pub(crate) fn relaxed(path: &str) -> Result<String> {
     let inner = match path.strip_prefix('{') {
-        Some(rest) => rest.strip_suffix('}').with_context(|| format!("unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{{name1.name2}}' or '{{.name1.name2}}': {path}"))?,
+        Some(rest) => rest.strip_suffix('}').with_context(|| {
+            format!(
+                "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{{name1.name2}}' or \
+                 '{{.name1.name2}}': {path}"
+            )
+        })?,
         None => path,
     };
     Ok(if inner.starts_with('.') || inner.starts_with('[') || inner.is_empty() {

@@ -206,7 +206,10 @@ mod tests {
         let object = json!({
             "kind": "List",
             "items": [
-                {"metadata": {"name": "a", "labels": {"x.y/z": "l"}}, "n": 1, "c": [{"t": "R", "s": "True"}, {"t": "Q", "s": "No"}]},
+                {
+                    "metadata": {"name": "a", "labels": {"x.y/z": "l"}}, "n": 1,
+                    "c": [{"t": "R", "s": "True"}, {"t": "Q", "s": "No"}],
+                },
                 {"metadata": {"name": "b"}, "n": 22, "on": true},
             ],
         });

@@ -167,7 +167,9 @@ mod tests {
     #[test]
     fn tables_are_shown_as_kubectl_shows_them() {
         let table = json!({
-            "columnDefinitions": [{"name": "Name", "priority": 0}, {"name": "Age", "priority": 0}, {"name": "IP", "priority": 1}],
+            "columnDefinitions": [
+                {"name": "Name", "priority": 0}, {"name": "Age", "priority": 0}, {"name": "IP", "priority": 1},
+            ],
             "rows": [
                 {"cells": ["web", "5s", "1.2.3.4"], "object": {"metadata": {"namespace": "n", "labels": {"a/b": "c"}}}},
                 {"cells": ["longer-name", "10m\nx", null], "object": {"metadata": {"namespace": "n"}}},

@@ -68,7 +68,8 @@ pub(crate) async fn run(
                         err.flush()?;
                     }
                     Some((&ERROR, data)) => {
-                        status = Some(serde_json::from_slice::<Value>(data).context("the status of the command is no JSON")?);
+                        let told = serde_json::from_slice::<Value>(data);
+                        status = Some(told.context("the status of the command is no JSON")?);
                     }
                     _ => {}
                 },
@@ -79,16 +80,11 @@ pub(crate) async fn run(
                 Some(Err(error)) => return Err(anyhow!(error).context("read from the command")),
             },
             piece = more => {
-                let message = match piece {
-                    Some(Input::Data(data)) => Some(framed(STDIN, &data)),
-                    Some(Input::Size(width, height)) => {
-                        Some(framed(RESIZE, json!({"Width": width, "Height": height}).to_string().as_bytes()))
-                    }
-                    None => {
-                        input = None;
-                        closes.then(|| framed(CLOSE, &[STDIN]))
-                    }
-                };
+                let is_over = piece.is_none();
+                let message = input_message(piece, closes);
+                if is_over {
+                    input = None;
+                }
                 // That the command reads no more shows in what it says next.
                 if let Some(message) = message
                     && sink.send(Message::Binary(message)).await.is_err()
@@ -99,6 +95,18 @@ pub(crate) async fn run(
         }
     }
     ended(status)
+}
+
+/// The message for a piece of input; its end can be said only where channels can be closed.
+fn input_message(piece: Option<Input>, closes: bool) -> Option<Bytes> {
+    match piece {
+        Some(Input::Data(data)) => Some(framed(STDIN, &data)),
+        Some(Input::Size(width, height)) => {
+            let size = json!({"Width": width, "Height": height});
+            Some(framed(RESIZE, size.to_string().as_bytes()))
+        }
+        None => closes.then(|| framed(CLOSE, &[STDIN])),
+    }
 }
 
 fn framed(channel: u8, data: &[u8]) -> Bytes {

@@ -59,57 +59,10 @@ where
     syn_stream(&mut opening, DATA_STREAM, &headers.block(port, "data"));
     data(&mut opening, ERROR_STREAM, FIN, b"");
     to_remote.write_all(&opening).await?;
-    let (pings, mut pinged) = tokio::sync::mpsc::channel::<Bytes>(4);
-    let upward = async {
-        let mut buffer = vec![0; BLOCK];
-        let mut is_open = true;
-        loop {
-            let mut frame = BytesMut::new();
-            tokio::select! {
-                count = from_local.read(&mut buffer), if is_open => match count? {
-                    0 => {
-                        is_open = false;
-                        data(&mut frame, DATA_STREAM, FIN, b"");
-                    }
-                    count => data(&mut frame, DATA_STREAM, 0, &buffer[..count]),
-                },
-                ping = pinged.recv() => match ping {
-                    Some(ping) => frame.extend_from_slice(&ping),
-                    None => return anyhow::Ok(()),
-                },
-            }
-            to_remote.write_all(&frame).await?;
-        }
-    };
-    let downward = async {
-        let mut failure = String::new();
-        let mut open = [true, true];
-        while open != [false, false] {
-            let Some(frame) = Frame::read(&mut from_remote).await? else { break };
-            match frame {
-                Frame::Data { stream: DATA_STREAM, is_last, data } => {
-                    to_local.write_all(&data).await?;
-                    if is_last {
-                        to_local.shutdown().await?;
-                        open[1] = false;
-                    }
-                }
-                Frame::Data { is_last, data, .. } => {
-                    failure.push_str(&String::from_utf8_lossy(&data));
-                    open[0] &= !is_last;
-                }
-                Frame::Reset(DATA_STREAM) => open[1] = false,
-                Frame::Reset(_) => open[0] = false,
-                Frame::Ping(frame) => pings.send(frame).await.context("answer a ping")?,
-                Frame::GoAway => break,
-                Frame::Other => {}
-            }
-        }
-        anyhow::Ok(failure)
-    };
+    let (pings, pinged) = tokio::sync::mpsc::channel::<Bytes>(4);
     let failure = tokio::select! {
-        failure = downward => failure?,
-        done = upward => {
+        failure = downward(&mut from_remote, &mut to_local, &pings) => failure?,
+        done = upward(&mut from_local, &mut to_remote, pinged) => {
             done?;
             String::new()
         }
@@ -118,6 +71,65 @@ where
         bail!("{failure}");
     }
     Ok(())
+}
+
+/// What the local side says, and answers to pings, until the connection is over.
+async fn upward(
+    from_local: &mut (impl AsyncRead + Unpin),
+    to_remote: &mut (impl AsyncWrite + Unpin),
+    mut pinged: tokio::sync::mpsc::Receiver<Bytes>,
+) -> Result<()> {
+    let mut buffer = vec![0; BLOCK];
+    let mut is_open = true;
+    loop {
+        let mut frame = BytesMut::new();
+        tokio::select! {
+            count = from_local.read(&mut buffer), if is_open => match count? {
+                0 => {
+                    is_open = false;
+                    data(&mut frame, DATA_STREAM, FIN, b"");
+                }
+                count => data(&mut frame, DATA_STREAM, 0, &buffer[..count]),
+            },
+            ping = pinged.recv() => match ping {
+                Some(ping) => frame.extend_from_slice(&ping),
+                None => return Ok(()),
+            },
+        }
+        to_remote.write_all(&frame).await?;
+    }
+}
+
+/// What the Pod's side says until both streams are closed; what it says on the error stream is returned.
+async fn downward(
+    from_remote: &mut (impl AsyncRead + Unpin),
+    to_local: &mut (impl AsyncWrite + Unpin),
+    pings: &tokio::sync::mpsc::Sender<Bytes>,
+) -> Result<String> {
+    let mut failure = String::new();
+    let (mut is_error_open, mut is_data_open) = (true, true);
+    while is_error_open || is_data_open {
+        let Some(frame) = Frame::read(from_remote).await? else { break };
+        match frame {
+            Frame::Data { stream: DATA_STREAM, is_last, data } => {
+                to_local.write_all(&data).await?;
+                if is_last {
+                    to_local.shutdown().await?;
+                    is_data_open = false;
+                }
+            }
+            Frame::Data { is_last, data, .. } => {
+                failure.push_str(&String::from_utf8_lossy(&data));
+                is_error_open &= !is_last;
+            }
+            Frame::Reset(DATA_STREAM) => is_data_open = false,
+            Frame::Reset(_) => is_error_open = false,
+            Frame::Ping(frame) => pings.send(frame).await.context("answer a ping")?,
+            Frame::GoAway => break,
+            Frame::Other => {}
+        }
+    }
+    Ok(failure)
 }
 
 /// The deflate stream of all header blocks of a connection.

@@ -90,8 +90,10 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
     };
     if current.pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED)).is_none() && dry != DryRun::Client {
         eprintln!(
-            "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl \
-             apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl \
+            "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. \
+             kubectl \
+             apply should only be used on resources created declaratively by either kubectl create --save-config or \
+             kubectl \
              apply. The missing annotation will be patched automatically.",
             target.resource.plural, target.name
         );
@@ -157,7 +159,8 @@ async fn patched(
             Err(error) => {
                 let to = format!("{:?}, GroupVersionKind: {:?}", resource.full_name(), resource.api_version());
                 let what = format!(
-                    "error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: {source:?}: error when patching {source:?}",
+                    "error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: \
+                     {source:?}: error when patching {source:?}",
                     target.name, target.namespace
                 );
                 return Err(error.context(what));
@@ -191,11 +194,15 @@ async fn server_side(
         Err(error) if has_reason(&error, "Conflict") => {
             say(&error);
             eprintln!(
-                "Please review the fields above--they currently have other managers. Here\nare the ways you can resolve this \
+                "Please review the fields above--they currently have other managers. Here\nare the ways you can \
+                 resolve this \
                  warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the \
-                 `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to \
-                 remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by \
-                 updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other \
+                 `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  \
+                 manifest to \
+                 remove references to the fields that should keep their\n  current managers.\n* You may co-own \
+                 fields by \
+                 updating your manifest to match the existing\n  value; in this case, you'll become the manager if \
+                 the other \
                  manager(s)\n  stop managing the field (remove it from their configuration).\nSee \
                  https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts"
             );

@@ -28,7 +28,8 @@ pub(super) async fn can_i(args: &Args) -> Result<()> {
         [verb, what] => (verb, what, ""),
         [verb, what, name] => (verb, what, name.as_str()),
         _ => bail!(
-            "you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'cox auth can-i -h' for help and examples."
+            "you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'cox auth can-i -h' \
+             for help and examples."
         ),
     };
     let spec = match what.starts_with('/') {
@@ -136,11 +137,12 @@ async fn decide(args: &Args, condition: &str, said: &str) -> Result<()> {
         let mut request = target.get(&session).await?;
         let has = items(&request, "/status/conditions").any(|c| text(c, "/type") == condition);
         if !has || args.on("force") {
+            let word = if said == "denied" { "deny" } else { "approve" };
             let now = api::time::rfc3339(jiff::Timestamp::now().as_second());
             let new = json!({
                 "type": condition, "status": "True", "lastUpdateTime": now,
                 "reason": if condition == "Approved" { "KubectlApprove" } else { "KubectlDeny" },
-                "message": format!("This CSR was {said} by kubectl certificate {}.", if said == "denied" { "deny" } else { "approve" }),
+                "message": format!("This CSR was {said} by kubectl certificate {word}."),
             });
             let map = request.as_object_mut().context("a request is an object")?;
             let conditions = api::object::child_mut(map, "status").entry("conditions").or_insert_with(|| json!([]));

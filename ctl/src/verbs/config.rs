@@ -37,7 +37,9 @@ fn read(args: &Args) -> Result<(PathBuf, Value)> {
     let paths = kubeconfig::paths(args);
     let path = paths.iter().find(|path| path.exists()).or(paths.first()).context("there is no kubeconfig")?.clone();
     if !path.exists() {
-        let empty = json!({"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": [], "current-context": ""});
+        let empty = json!({
+            "apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": [], "current-context": "",
+        });
         return Ok((path, empty));
     }
     let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;

@@ -41,7 +41,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     }
     if args.on("force") && args.number("grace-period")?.unwrap_or(0) == 0 {
         eprintln!(
-            "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The \
+            "Warning: Immediate deletion does not wait for confirmation that the running resource has been \
+             terminated. The \
              resource may continue to run on the cluster indefinitely."
         );
     }

@@ -28,7 +28,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     }
     if args.dash.is_none() {
         bail!(
-            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'cox exec -h' for help and examples"
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'cox exec -h' \
+             for help and examples"
         );
     }
     let session = Session::open(args).await?;

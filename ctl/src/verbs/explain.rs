@@ -4,6 +4,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use super::pods::text;
+use crate::Resource;
 use crate::error::Result;
 use crate::flags::Args;
 use crate::output;
@@ -23,30 +24,12 @@ const DEEPEST: usize = 20;
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {
         bail!(
-            "You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of supported resources."
+            "You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of \
+             supported resources."
         );
     };
     let session = Session::open(args).await?;
-    let mut parts = word.split('.');
-    let first = parts.next().unwrap_or_default();
-    let mut fields: Vec<&str> = parts.collect();
-    let discovery = session.discovery().await?;
-    // `deployments.apps.spec`: as much of the word as names a resource.
-    let mut resource = discovery.find(first)?;
-    for taken in (1..=fields.len()).rev() {
-        if let Ok(found) = discovery.find(&format!("{first}.{}", fields[..taken].join(".")))
-            && found.group.starts_with(&fields[..taken].join("."))
-        {
-            resource = found;
-            fields.drain(..taken);
-            break;
-        }
-    }
-    if let Some(wanted) = args.get("api-version") {
-        let of_version = discovery.resources.iter().find(|r| r.kind == resource.kind && r.api_version() == wanted);
-        resource =
-            of_version.ok_or_else(|| anyhow!("couldn't find resource for {wanted:?}, Kind={}", resource.kind))?;
-    }
+    let (resource, fields) = subject(&session, args, word).await?;
     let root = if resource.group.is_empty() { "api" } else { "apis" };
     let index = session.get("/openapi/v3").await?;
     let key = format!("{root}/{}", resource.api_version());
@@ -76,9 +59,46 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         schema = schemas.inner(field);
     }
     let mut out = format!("{head}DESCRIPTION:\n{}    \n", schemas.description(described, schema));
+    out.push_str(&fields_text(&schemas, schema, args.on("recursive")));
+    out.push('\n');
+    output::put(&out)
+}
+
+/// The resource and the fields that the word names.
+async fn subject<'a>(session: &'a Session, args: &Args, word: &'a str) -> Result<(&'a Resource, Vec<&'a str>)> {
+    let mut parts = word.split('.');
+    let first = parts.next().unwrap_or_default();
+    let mut fields: Vec<&str> = parts.collect();
+    let discovery = session.discovery().await?;
+    // `deployments.apps.spec`: as much of the word as names a resource.
+    let mut resource = discovery.find(first)?;
+    for taken in (1..=fields.len()).rev() {
+        if let Ok(found) = discovery.find(&format!("{first}.{}", fields[..taken].join(".")))
+            && found.group.starts_with(&fields[..taken].join("."))
+        {
+            resource = found;
+            fields.drain(..taken);
+            break;
+        }
+    }
+    if let Some(wanted) = args.get("api-version") {
+        let of_version = discovery.resources.iter().find(|r| r.kind == resource.kind && r.api_version() == wanted);
+        resource =
+            of_version.ok_or_else(|| anyhow!("couldn't find resource for {wanted:?}, Kind={}", resource.kind))?;
+    }
+    Ok((resource, fields))
+}
+
+fn enum_values(field: &Value) -> impl Iterator<Item = &str> {
+    field.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The list of a schema's fields.
+fn fields_text(schemas: &Schemas<'_>, schema: &Value, is_recursive: bool) -> String {
+    let mut out = String::new();
     if let Some(properties) = schemas.properties(schema).filter(|properties| !properties.is_empty()) {
         out.push_str("FIELDS:\n");
-        match args.on("recursive") {
+        match is_recursive {
             true => schemas.names(schema, 1, &mut out, &mut Vec::new()),
             false => {
                 for (name, field) in properties {
@@ -94,12 +114,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    out.push('\n');
-    output::put(&out)
-}
-
-fn enum_values(field: &Value) -> impl Iterator<Item = &str> {
-    field.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    out
 }
 
 fn enumeration(field: &Value) -> String {

@@ -89,8 +89,11 @@ fn service(args: &Args, target: &Target, object: &Value) -> Result<Value> {
     if !labels.is_empty() {
         metadata["labels"] = labels.into();
     }
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec, "status": {"loadBalancer": {}}});
-    overridden(args, service)
+    let status = json!({"loadBalancer": {}});
+    overridden(
+        args,
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec, "status": status}),
+    )
 }
 
 /// The object with --overrides merged in.

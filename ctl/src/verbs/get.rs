@@ -76,7 +76,8 @@ async fn reads(session: &Session, args: &Args) -> Result<Vec<Read>> {
              resources.\n"
         );
         bail!(
-            "Required resource not specified.\nUse \"cox explain <resource>\" for a detailed description of that resource \
+            "Required resource not specified.\nUse \"cox explain <resource>\" for a detailed description of that \
+             resource \
              (e.g. cox explain pods).\nSee 'cox get -h' for help and examples"
         );
     }

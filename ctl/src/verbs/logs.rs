@@ -185,13 +185,15 @@ async fn sources(session: &Session, args: &Args) -> Result<Vec<Source>> {
     let wanted = args.get("container").or_else(|| args.words.get(1).map(String::as_str));
     if args.words.len() > 2 {
         bail!(
-            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command"
+            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument \
+             for the logs command"
         );
     }
     let pods = match (args.words.first(), args.get("selector")) {
         (Some(_), Some(_)) => bail!("only a selector (-l) or a POD name is allowed"),
         (None, None) => bail!(
-            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs \
+            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument \
+             for the logs \
              command"
         ),
         (None, Some(selector)) => pods::matching(session, &session.namespace, selector).await?,

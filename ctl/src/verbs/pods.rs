@@ -85,8 +85,8 @@ pub(crate) fn pods_path(namespace: &str) -> String {
     if namespace.is_empty() { "/api/v1/pods".to_owned() } else { format!("/api/v1/namespaces/{namespace}/pods") }
 }
 
-/// The Pods behind an object, the most useful one first: ready before not ready, running before waiting, older
-/// before newer.
+/// The Pods behind an object, the most useful one first: ready before not ready, running before waiting, older before
+/// newer.
 pub(crate) async fn pods_of(session: &Session, target: &Target) -> Result<Vec<Value>> {
     let object = target.get(session).await?;
     if target.resource.is("", "Pod") {

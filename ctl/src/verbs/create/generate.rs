@@ -191,7 +191,11 @@ pub(crate) async fn quota(args: &Args) -> Result<()> {
     if let Some(scopes) = args.get("scopes") {
         spec["scopes"] = json!(scopes.split(',').collect::<Vec<_>>());
     }
-    made(args, json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name(args)?}, "spec": spec, "status": {}})).await
+    let metadata = json!({"name": name(args)?});
+    let object = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": spec, "status": {},
+    });
+    made(args, object).await
 }
 
 pub(super) fn number_or_text(text: &str) -> Value {

@@ -139,7 +139,8 @@ pub(crate) async fn cron_job(args: &Args) -> Result<()> {
 pub(crate) async fn service(args: &Args) -> Result<()> {
     let [kind, name] = args.words.as_slice() else {
         bail!(
-            "create service clusterip|nodeport|loadbalancer|externalname NAME\nSee 'cox create service -h' for help and examples"
+            "create service clusterip|nodeport|loadbalancer|externalname NAME\nSee 'cox create service -h' for help \
+             and examples"
         );
     };
     let ty = match kind.to_lowercase().as_str() {
@@ -204,7 +205,8 @@ pub(crate) async fn ingress(args: &Args) -> Result<()> {
     }
     if rules.is_empty() && !args.has("default-backend") {
         bail!(
-            "not enough information provided: every ingress has to either specify a default-backend (which catches all traffic) or a list of rules (which catch specific paths)"
+            "not enough information provided: every ingress has to either specify a default-backend (which catches \
+             all traffic) or a list of rules (which catch specific paths)"
         );
     }
     for (field, list) in [("rules", rules), ("tls", tls)] {

@@ -85,7 +85,8 @@ struct Found {
 async fn found(session: &Session, args: &Args) -> Result<Found> {
     if args.words.is_empty() && args.all("filename").is_empty() {
         bail!(
-            "You must specify the type of resource to describe. Use \"cox api-resources\" for a complete list of supported resources."
+            "You must specify the type of resource to describe. Use \"cox api-resources\" for a complete list of \
+             supported resources."
         );
     }
     if !args.all("filename").is_empty() {

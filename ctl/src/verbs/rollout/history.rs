@@ -128,7 +128,8 @@ pub(crate) async fn undo(args: &Args) -> Result<()> {
         let owner = target.get(&session).await?;
         if owner.pointer("/metadata/annotations").is_some_and(|a| a.get(crate::apply::LAST_APPLIED).is_some()) {
             eprintln!(
-                "Warning: resource {}/{} was previously managed with 'kubectl apply'. Rolling back will not update the {} \
+                "Warning: resource {}/{} was previously managed with 'kubectl apply'. Rolling back will not update \
+                 the {} \
                  annotation, which may cause unexpected behavior on future 'kubectl apply' operations. Consider using \
                  'kubectl apply' with your previous configuration file instead.",
                 target.resource.plural,
@@ -152,7 +153,10 @@ pub(crate) async fn undo(args: &Args) -> Result<()> {
         let object = match target.resource.is("apps", "Deployment") {
             true => {
                 if owner.pointer("/spec/paused") == Some(&true.into()) {
-                    bail!("you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume' and try again");
+                    bail!(
+                        "you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume' \
+                         and try again"
+                    );
                 }
                 let patch = deployment_patch(&owner, to);
                 session.patch(&query.on(&target.path()), "application/json-patch+json", &patch).await?

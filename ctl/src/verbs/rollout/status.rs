@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn deployments_are_done_when_all_that_is_new_is_available() {
-        let object = |status: Value| json!({"metadata": {"name": "d", "generation": 1}, "spec": {"replicas": 2}, "status": status});
+        let metadata = json!({"name": "d", "generation": 1});
+        let object = |status: Value| json!({"metadata": metadata, "spec": {"replicas": 2}, "status": status});
         for (status, said, is_done) in [
             (json!({}), "Waiting for deployment spec update to be observed...\n", false),
             (
@@ -205,7 +206,8 @@ mod tests {
         ] {
             assert_eq!(deployment(&object(status), None).unwrap(), (said.to_owned(), is_done));
         }
-        let late = json!({"observedGeneration": 1, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]});
+        let condition = json!({"type": "Progressing", "reason": "ProgressDeadlineExceeded"});
+        let late = json!({"observedGeneration": 1, "conditions": [condition]});
         let error = deployment(&object(late), None).unwrap_err().to_string();
         assert_eq!(error, "deployment \"d\" exceeded its progress deadline");
     }
