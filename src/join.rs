@@ -1,5 +1,5 @@
-//! Joining a server: the token pins the server's CA; the node's certificates come by CertificateSigningRequests that the
-//! server approves (TLS bootstrap, as kubeadm's and k3s's).
+//! Joining a server: the token pins the server's CA; the node's certificates come by CertificateSigningRequests that
+//! the server approves (TLS bootstrap, as kubeadm's and k3s's).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -182,9 +182,9 @@ pub async fn join(layout: &Layout, server: &str, token: &JoinToken, machine: &Ma
     let client = client::from_kubeconfig_text(&text).await?;
     let membership = renew_client(layout, &client, &ca_pem, machine).await.map_err(|error| {
         match error.downcast_ref::<kube::Error>() {
-            Some(kube::Error::Api(status)) if status.code == 401 => {
-                error.context(format!("{server} does not accept the token: it is wrong, its time is over, or it was deleted"))
-            }
+            Some(kube::Error::Api(status)) if status.code == 401 => error.context(format!(
+                "{server} does not accept the token: it is wrong, its time is over, or it was deleted"
+            )),
             _ => error,
         }
     })?;
@@ -233,7 +233,10 @@ async fn request(client: &Client, signer: &str, profile: &Profile, usage: &str) 
             let status = current.status.unwrap_or_default();
             let refused = status.conditions.iter().flatten().find(|c| c.type_ == "Denied" || c.type_ == "Failed");
             if let Some(refused) = refused {
-                bail!("the server refused CertificateSigningRequest {name}: {}", refused.message.clone().unwrap_or_default());
+                bail!(
+                    "the server refused CertificateSigningRequest {name}: {}",
+                    refused.message.clone().unwrap_or_default()
+                );
             }
             if let Some(certificate) = status.certificate.filter(|certificate| !certificate.0.is_empty()) {
                 return String::from_utf8(certificate.0).context("the certificate is no PEM");

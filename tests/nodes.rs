@@ -51,16 +51,15 @@ fn fetch(machines: &Machines, number: usize, url: &str) -> anyhow::Result<String
 }
 
 fn wait_node(kubectl: &Kubectl, name: &str, ready: &str) {
-    kubectl
-        .wait(&["node", name], &format!("Ready {ready}"), |node| condition(node, "Ready") == Some(ready))
-        .unwrap();
+    kubectl.wait(&["node", name], &format!("Ready {ready}"), |node| condition(node, "Ready") == Some(ready)).unwrap();
 }
 
 /// The Pods of the app that have not been told to go, by name, with their Nodes.
 fn placed(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let list = kubectl.get(&["pods", "-l", "app=web"])?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let staying = list["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let staying =
+        list["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     Ok(staying.map(|pod| (text(&pod["metadata"]["name"]), text(&pod["spec"]["nodeName"]))).collect())
 }
 

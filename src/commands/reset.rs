@@ -13,8 +13,19 @@ use crate::node;
 
 /// What the cluster put into its data directory. Anything else there is somebody's own, and stays.
 const OURS: [&str; 13] = [
-    "kubeconfig", "kubeconfig.tmp", "config.tmp", "cox.pid", "cox.tmp", "cox.lock", "config.json", "pki", "store", "runtime", "run",
-    "kubelet", "log",
+    "kubeconfig",
+    "kubeconfig.tmp",
+    "config.tmp",
+    "cox.pid",
+    "cox.tmp",
+    "cox.lock",
+    "config.json",
+    "pki",
+    "store",
+    "runtime",
+    "run",
+    "kubelet",
+    "log",
 ];
 
 pub fn run(args: &ResetArgs) -> Result<()> {

@@ -80,7 +80,9 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
 fn invitation(layout: &Layout, machine: &Machine) -> String {
     let server = SocketAddr::new(machine.ip, API_PORT);
     let place = place(layout);
-    format!("others join with:  cox agent --server https://{server} --token TOKEN  (`cox token create{place}` prints one)")
+    format!(
+        "others join with:  cox agent --server https://{server} --token TOKEN  (`cox token create{place}` prints one)"
+    )
 }
 
 /// What tells a process to end.

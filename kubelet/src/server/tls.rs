@@ -78,7 +78,8 @@ impl Renewed {
         let key = PrivateKeyDer::from_pem_file(&self.files.key)
             .with_context(|| format!("reading the key {}", self.files.key.display()))?;
         let provider = rustls::crypto::ring::default_provider();
-        let key = CertifiedKey::from_der(certificates(path)?, key, &provider).context("using the serving certificate")?;
+        let key =
+            CertifiedKey::from_der(certificates(path)?, key, &provider).context("using the serving certificate")?;
         let key = Arc::new(key);
         *self.read.lock() = Some((stamp, key.clone()));
         Ok(key)

@@ -50,8 +50,8 @@ impl Image {
         let mut image = self.program("/bin/busybox", Path::new("/bin/busybox"))?;
         let names = [
             "sh", "sleep", "cat", "echo", "ls", "id", "env", "wget", "nc", "httpd", "hostname", "touch", "mkdir", "rm",
-            "date", "test", "true", "false", "head", "tail", "grep", "sed", "awk", "seq", "printf", "ps", "kill", "tar",
-            "nslookup", "ip", "stat", "mount", "dd", "wc", "tr", "cut", "tee", "md5sum", "chmod", "vi", "trap",
+            "date", "test", "true", "false", "head", "tail", "grep", "sed", "awk", "seq", "printf", "ps", "kill",
+            "tar", "nslookup", "ip", "stat", "mount", "dd", "wc", "tr", "cut", "tee", "md5sum", "chmod", "vi", "trap",
         ];
         for name in names {
             image.links.push((PathBuf::from(format!("bin/{name}")), PathBuf::from("/bin/busybox")));
@@ -66,7 +66,8 @@ impl Image {
     pub fn resolver(self) -> Result<Self> {
         let arch = std::env::consts::ARCH;
         let loader = if arch == "aarch64" { "/lib/ld-linux-aarch64.so.1" } else { "/lib64/ld-linux-x86-64.so.2" };
-        let mut image = self.program(loader, Path::new(loader))?.file("/etc/nsswitch.conf", b"hosts: files dns\n", 0o644);
+        let mut image =
+            self.program(loader, Path::new(loader))?.file("/etc/nsswitch.conf", b"hosts: files dns\n", 0o644);
         for library in ["libc.so.6", "libresolv.so.2", "libnss_dns.so.2", "libnss_files.so.2"] {
             let path = format!("/lib/{arch}-linux-gnu/{library}");
             image = image.program(&path, Path::new(&path))?;
