@@ -41,7 +41,8 @@ impl ApiServer {
         let mut pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
         let authority = authority(layout)?;
         let kubelet = Profile::server(&format!("system:node:{}", machine.name), &names);
-        ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now).context("make the kubelet's certificate")?;
+        ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now)
+            .context("make the kubelet's certificate")?;
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;

@@ -27,10 +27,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How the runtime core of a cluster's directory is set up.
 pub fn runtime_config(layout: &Layout, mirrors: &[(String, String)]) -> kubelet_runtime::Config {
     let mut config = kubelet_runtime::Config::new(layout.dir(), &layout.cluster_id());
-    config.mirrors = mirrors
-        .iter()
-        .map(|(registry, url)| Mirror { registry: registry.clone(), url: url.clone() })
-        .collect();
+    config.mirrors =
+        mirrors.iter().map(|(registry, url)| Mirror { registry: registry.clone(), url: url.clone() }).collect();
     config
 }
 

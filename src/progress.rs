@@ -17,7 +17,9 @@ impl Progress {
     pub fn reached(&self, what: &str) {
         let mut out = std::io::stdout().lock();
         // Nobody may be reading (the terminal closed); the cluster runs on all the same.
-        if let Err(error) = writeln!(out, "{:>7.3}s  {what}", self.start.elapsed().as_secs_f64()).and_then(|()| out.flush()) {
+        if let Err(error) =
+            writeln!(out, "{:>7.3}s  {what}", self.start.elapsed().as_secs_f64()).and_then(|()| out.flush())
+        {
             tracing::debug!(%error, "print progress");
         }
     }

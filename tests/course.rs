@@ -65,9 +65,13 @@ fn pods_deployments_and_services_of_the_course() {
     cluster.kubectl(&["delete", "pod", "mi-servidor"]).unwrap();
 
     cluster.kubectl(&["apply", "-f", &manifest("deployment.yml")]).unwrap();
-    cluster.wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3).unwrap();
+    cluster
+        .wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3)
+        .unwrap();
     cluster.kubectl(&["scale", "deployment", "nginx-deployment", "--replicas=5"]).unwrap();
-    cluster.wait(&["deployment", "nginx-deployment"], "5 available", |d| d["status"]["availableReplicas"] == 5).unwrap();
+    cluster
+        .wait(&["deployment", "nginx-deployment"], "5 available", |d| d["status"]["availableReplicas"] == 5)
+        .unwrap();
     cluster.kubectl(&["apply", "-f", &manifest("service-nodeport.yml")]).unwrap();
     let url = format!("http://{}:30010/", cluster.network.ip);
     let mut heard = BTreeSet::new();
@@ -86,13 +90,18 @@ fn pods_deployments_and_services_of_the_course() {
 fn strategies_sets_and_stored_kinds_of_the_course() {
     let course = course();
     let cluster = &course.cluster;
-    for name in ["configmap.yml", "secret.yml", "ingress.yml", "replicaset.yml", "deployment-recreate.yml"] {
+    for name in ["configmap.yml", "secret.yml", "ingress.yml", "replicaset.yml"] {
         cluster.kubectl(&["apply", "-f", &manifest(name)]).unwrap();
     }
     let ingress = cluster.kubectl(&["get", "ingress"]).unwrap();
     assert!(ingress.contains("mi-prueba-ingress.com"), "{ingress}");
     cluster.wait(&["replicaset", "nginx-replicaset"], "3 ready", |set| set["status"]["readyReplicas"] == 3).unwrap();
-    cluster.wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3).unwrap();
+    // A Deployment with the same selector would adopt it.
+    cluster.kubectl(&["delete", "replicaset", "nginx-replicaset"]).unwrap();
+    cluster.kubectl(&["apply", "-f", &manifest("deployment-recreate.yml")]).unwrap();
+    cluster
+        .wait(&["deployment", "nginx-deployment"], "3 available", |d| d["status"]["availableReplicas"] == 3)
+        .unwrap();
     cluster.kubectl(&["apply", "-f", &manifest("deployment-rolling.yml")]).unwrap();
     cluster.kubectl(&["rollout", "restart", "deployment", "nginx-deployment"]).unwrap();
     cluster.kubectl(&["rollout", "status", "deployment", "nginx-deployment", "--timeout=120s"]).unwrap();

@@ -96,10 +96,7 @@ fn a_deployment_answers_through_its_service_scales_and_outlives_the_process() {
     cluster.kubectl(&["scale", "deployment", "web", "--replicas=5"]).unwrap();
     cluster.wait(&["deployment", "web"], "five replicas", |d| d["status"]["availableReplicas"] == 5).unwrap();
     cluster.kubectl(&["delete", "deployment", "web"]).unwrap();
-    wait_for("the Pods to go", PATIENCE, || {
-        Ok(names(&cluster.get(&["pods"])?).is_empty().then_some(()))
-    })
-    .unwrap();
+    wait_for("the Pods to go", PATIENCE, || Ok(names(&cluster.get(&["pods"])?).is_empty().then_some(()))).unwrap();
     let refused = fetch(&cluster, &format!("http://{ip}/")).unwrap_err().to_string();
     assert!(refused.contains("refused") || refused.contains("Failed to connect"), "{refused}");
 }

@@ -30,7 +30,8 @@ pub fn parse_object(body: &[u8]) -> Result<Value, Status> {
 /// Reads the body of a JSON patch, which must be a list of operations.
 ///
 /// # Errors
-/// `BadRequest` with upstream's words for bytes that are no JSON or no list of objects; `RequestEntityTooLarge` for more
+/// `BadRequest` with upstream's words for bytes that are no JSON or no list of objects; `RequestEntityTooLarge` for
+/// more
 /// operations than are allowed.
 pub fn parse_operations(body: &[u8]) -> Result<Value, Status> {
     let value = parse(body)?;

@@ -41,7 +41,8 @@ async fn sync(client: &Client, context: &Context, key: &NamespacedName) -> anyho
         return Ok(());
     }
     let patch = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": key.name}, "rules": rules,
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": key.name}, "rules": rules,
     });
     let api: Api<ClusterRole> = Api::all(client.clone());
     api.patch(&key.name, &PatchParams::apply(NAME).force(), &Patch::Apply(patch))

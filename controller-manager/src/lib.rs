@@ -42,9 +42,12 @@ pub const IDENTITY: &str = "system:kube-controller-manager";
 /// Runs all controllers while this process leads, until the token is cancelled.
 ///
 /// # Errors
-/// When the cluster's authority cannot be used, or when the lead was lost: another process may work now, so this one must begin anew.
+/// When the cluster's authority or the load balancer's range cannot be used, or when the lead was lost: another process
+/// may work now, so this one must begin anew.
 pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> anyhow::Result<()> {
     let authority = Authority::from_pem(&config.ca_pem, &config.ca_key_pem).context("open the cluster's authority")?;
+    let range = config.load_balancer_range.as_deref().map(load_balancer::Range::parse).transpose();
+    let range = range.map_err(anyhow::Error::msg).context("read the load balancer's range")?;
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-controller-manager".to_owned(),
@@ -53,7 +56,7 @@ pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> a
     let candidate = clients(IDENTITY);
     let kept = client::leader::run(candidate, election, stop, |lead| async move {
         let context = Context::new(config, clients, lead.clone());
-        start(&context, authority);
+        start(&context, authority, range);
         lead.cancelled().await;
         context.close();
     })
@@ -62,7 +65,7 @@ pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> a
     Ok(())
 }
 
-fn start(context: &Arc<Context>, authority: Authority) {
+fn start(context: &Arc<Context>, authority: Authority, range: Option<load_balancer::Range>) {
     replicaset::start(context);
     endpointslice::start(context);
     deployment::start(context);
@@ -76,7 +79,7 @@ fn start(context: &Arc<Context>, authority: Authority) {
     garbage_collector::start(context);
     pod_gc::start(context);
     endpoints::start(context);
-    load_balancer::start(context);
+    load_balancer::start(context, range);
     disruption::start(context);
     endpointslice_mirroring::start(context);
     cluster_role_aggregation::start(context);

@@ -91,7 +91,7 @@ async fn empty(client: &Client, namespace: &str) -> Remaining {
         }
     };
     for group in discovered.groups() {
-        for (resource, capabilities) in group.recommended_resources() {
+        for (resource, capabilities) in group.resources_by_stability() {
             if capabilities.scope != Scope::Namespaced || !capabilities.supports_operation(verbs::LIST) {
                 continue;
             }
@@ -134,7 +134,7 @@ async fn empty_one(
     Ok(())
 }
 
-/// One condition of a terminating namespace: type, reason when it holds, message when it holds; the same when it doesn't.
+/// One condition of a terminating namespace: type, reason and message when it holds, the same when it doesn't.
 type Told = (&'static str, Option<(&'static str, String)>, (&'static str, &'static str));
 
 fn conditions(remaining: &Remaining) -> [Told; 5] {

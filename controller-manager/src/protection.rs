@@ -55,10 +55,11 @@ fn start_claims(context: &Arc<Context>) {
             let Some(claim) = context.claims.get(&key.namespace, &key.name) else { return Ok(()) };
             let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &key.namespace);
             // The informer may be behind a Pod that was just scheduled: the API has the last word before the end.
-            let mut used = context.pods.filter(|pod| uses(pod, &claim)).first().is_some();
+            let mut used = !context.pods.filter(|pod| uses(pod, &claim)).is_empty();
             if !used && claim.metadata.deletion_timestamp.is_some() {
                 let live: Api<Pod> = Api::namespaced(client, &key.namespace);
-                let pods = live.list(&Default::default()).await.with_context(|| format!("look who uses claim {key}"))?;
+                let pods =
+                    live.list(&Default::default()).await.with_context(|| format!("look who uses claim {key}"))?;
                 used = pods.items.iter().any(|pod| uses(pod, &claim));
             }
             settle(&api, &*claim, CLAIM_FINALIZER, used).await
@@ -95,9 +96,7 @@ fn names_claim(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
 
 /// Whether a Pod keeps a claim from being deleted: one without a node will not be started with a claim that ends.
 fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
-    pod.metadata.namespace == claim.metadata.namespace
-        && !pods::node_name(pod).is_empty()
-        && names_claim(pod, claim)
+    pod.metadata.namespace == claim.metadata.namespace && !pods::node_name(pod).is_empty() && names_claim(pod, claim)
 }
 
 /// What the finalizers should be, if they should change.
@@ -136,7 +135,8 @@ mod tests {
     #[test]
     fn finalizers_go_when_unused_and_come_when_missing() {
         let list = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-        let cases: &[(&[&str], bool, bool, Option<&[&str]>)] = &[
+        type Case = (&'static [&'static str], bool, bool, Option<&'static [&'static str]>);
+        let cases: &[Case] = &[
             (&[], false, false, Some(&["p"])),
             (&["x"], false, true, Some(&["x", "p"])),
             (&["p"], false, false, None),

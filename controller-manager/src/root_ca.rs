@@ -13,9 +13,9 @@ use crate::context::{Context, is_code};
 
 const NAME: &str = "root-ca-cert-publisher";
 const MAP: &str = "kube-root-ca.crt";
-const ABOUT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such \
-    as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes \
-    clusters.";
+const ABOUT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
+    such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of \
+    Kubernetes clusters.";
 
 pub fn start(context: &Arc<Context>) {
     let queue = context.queue();

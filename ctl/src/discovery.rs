@@ -55,10 +55,6 @@ impl Resource {
         format!("{}/{name}", self.path(namespace))
     }
 
-    pub(crate) fn has_verb(&self, verb: &str) -> bool {
-        self.verbs.iter().any(|v| v == verb)
-    }
-
     pub(crate) fn has_subresource(&self, name: &str) -> bool {
         self.subresources.iter().any(|s| s == name)
     }
@@ -105,9 +101,10 @@ impl Discovery {
         let short = |resource: &Resource, name: &str| resource.short_names.iter().any(|s| s == name);
         if let Some((name, group)) = lower.split_once('.') {
             let in_version = group.split_once('.').unwrap_or((group, ""));
-            let exact = self.resources.iter().find(|r| {
-                (named(r, name) || short(r, name)) && r.version == in_version.0 && r.group == in_version.1
-            });
+            let exact = self
+                .resources
+                .iter()
+                .find(|r| (named(r, name) || short(r, name)) && r.version == in_version.0 && r.group == in_version.1);
             let by_group = |r: &&Resource| (named(r, name) || short(r, name)) && r.group.starts_with(group);
             return exact.or_else(|| self.resources.iter().find(by_group));
         }

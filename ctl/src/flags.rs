@@ -24,6 +24,15 @@ struct Flag {
     takes: Takes,
 }
 
+impl Flag {
+    /// Whether a word is this flag alone, or with its value behind `=`.
+    fn is_called(&self, word: &str) -> bool {
+        let name = word.split('=').next().unwrap_or(word);
+        name.strip_prefix("--") == Some(self.long)
+            || self.short.is_some_and(|short| name.strip_prefix('-') == Some(short.encode_utf8(&mut [0; 4])))
+    }
+}
+
 /// Flags that every verb has.
 pub(crate) const GLOBAL: &str = "
       --kubeconfig=             Path to the kubeconfig file to use
@@ -58,6 +67,8 @@ pub(crate) struct Args {
     pub words: Vec<String>,
     /// How many of the words stand before `--`.
     pub dash: Option<usize>,
+    /// Names of the verb's own flags: they hide global ones (`create rolebinding --user`).
+    own: Vec<&'static str>,
 }
 
 fn flags_of(table: &'static str) -> impl Iterator<Item = Flag> {
@@ -95,11 +106,14 @@ pub(crate) fn split_verb(words: Vec<String>, has_subverb: impl Fn(&str) -> bool)
             break;
         }
         if word.starts_with('-') {
-            let takes_next = global.iter().any(|flag| {
-                let is_it = word.strip_prefix("--") == Some(flag.long)
-                    || flag.short.is_some_and(|short| word.strip_prefix('-') == Some(short.to_string().as_str()));
-                is_it && flag.takes != Takes::Nothing
-            });
+            let known = global.iter().find(|flag| flag.is_called(&word));
+            if known.is_none() && !verb.is_empty() {
+                // A flag of the verb itself: what follows may be its value.
+                rest.push(word);
+                rest.extend(words);
+                break;
+            }
+            let takes_next = known.is_some_and(|flag| flag.takes != Takes::Nothing) && !word.contains('=');
             rest.push(word);
             rest.extend(if takes_next { words.next() } else { None });
         } else {
@@ -116,7 +130,8 @@ impl Args {
     /// An unknown flag, a missing value, or a switch with a value that is no boolean.
     pub(crate) fn parse(verb: &str, tables: &[&'static str], words: Vec<String>) -> Result<Self> {
         let known: Vec<Flag> = tables.iter().chain([&GLOBAL]).flat_map(|table| flags_of(table)).collect();
-        let mut args = Self { verb: verb.to_owned(), ..Self::default() };
+        let own = tables.iter().flat_map(|table| flags_of(table)).map(|flag| flag.long).collect();
+        let mut args = Self { verb: verb.to_owned(), own, ..Self::default() };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             if word == "--" {
@@ -208,6 +223,11 @@ impl Args {
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.flags.get(name)?.last().map(String::as_str)
+    }
+
+    /// The value of a global flag, unless the verb has one of that name.
+    pub(crate) fn global(&self, name: &str) -> Option<&str> {
+        if self.own.contains(&name) { None } else { self.get(name) }
     }
 
     pub(crate) fn all(&self, name: &str) -> &[String] {
@@ -330,6 +350,7 @@ mod tests {
         let split = |line: &str| split_verb(words(line), |word| word == "rollout");
         assert_eq!(split("get pods -o wide"), (words("get"), words("pods -o wide")));
         assert_eq!(split("-n x --context=c get pods"), (words("get"), words("-n x --context=c pods")));
+        assert_eq!(split("rollout -f x"), (words("rollout"), words("-f x")));
         assert_eq!(split("rollout -n x status d"), (words("rollout status"), words("-n x d")));
     }
 

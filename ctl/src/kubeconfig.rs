@@ -46,8 +46,8 @@ pub(crate) async fn config(args: &Args) -> Result<kube::Config> {
     let kubeconfig = load(args)?;
     let options = KubeConfigOptions {
         context: args.get("context").map(str::to_owned),
-        cluster: args.get("cluster").map(str::to_owned),
-        user: args.get("user").map(str::to_owned),
+        cluster: args.global("cluster").map(str::to_owned),
+        user: args.global("user").map(str::to_owned),
     };
     let has_proxy = kubeconfig.clusters.iter().any(|c| c.cluster.as_ref().is_some_and(|c| c.proxy_url.is_some()));
     let no_context = kubeconfig.current_context.as_deref().is_none_or(str::is_empty) && options.context.is_none();
@@ -101,7 +101,8 @@ fn override_by_flags(config: &mut kube::Config, args: &Args) -> Result<()> {
         auth.impersonate_groups = Some(args.all("as-group").to_vec());
     }
     for extra in args.all("as-user-extra") {
-        let (key, value) = extra.split_once('=').with_context(|| format!("--as-user-extra {extra:?} is no KEY=VALUE"))?;
+        let (key, value) =
+            extra.split_once('=').with_context(|| format!("--as-user-extra {extra:?} is no KEY=VALUE"))?;
         let all = auth.impersonate_user_extra.get_or_insert_default();
         all.entry(key.to_owned()).or_default().push(value.to_owned());
     }

@@ -7,6 +7,7 @@ mod flags;
 mod kubeconfig;
 mod manifest;
 mod output;
+mod remote;
 mod session;
 mod target;
 mod verbs;
@@ -15,9 +16,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub(crate) use discovery::Resource;
+pub(crate) use target::Target;
 
 /// What `cox --help` says of the verbs.
-pub const VERBS_HELP: &str = "Everything else is a verb as kubectl has it: cox get pods, cox apply -f FILE, cox logs POD, …";
+pub const VERBS_HELP: &str =
+    "Everything else is a verb as kubectl has it: cox get pods, cox apply -f FILE, cox logs POD, …";
 
 /// Runs one verb; the words begin with it, global flags may stand before. Prints errors as kubectl does.
 pub fn main(words: Vec<OsString>) -> ExitCode {

@@ -1,4 +1,5 @@
-//! Objects from files: -f FILE, -f DIRECTORY (with -R its folders too), -f - for standard input; YAML or JSON, lists unpacked.
+//! Objects from files: -f FILE, -f DIRECTORY (with -R its folders too), -f - for standard input; YAML or JSON, lists
+//! unpacked.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -83,10 +84,11 @@ fn directory(path: &Path, is_recursive: bool) -> Result<Vec<PathBuf>> {
 /// Appends the objects of a text.
 pub(crate) fn parse(bytes: &[u8], source: &str, into: &mut Vec<Manifest>) -> Result<()> {
     let wrong = |why: String| anyhow!("error parsing {source}: {why}");
+    // Several JSON objects in a row are no YAML; YAML may begin with a brace, too.
+    let json: serde_json::Result<Vec<Value>> = serde_json::Deserializer::from_slice(bytes).into_iter().collect();
     let is_json = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
-    let values: Vec<Value> = if is_json {
-        let values = serde_json::Deserializer::from_slice(bytes).into_iter().collect::<serde_json::Result<_>>();
-        values.map_err(|error| wrong(error.to_string()))?
+    let values: Vec<Value> = if let Some(values) = json.ok().filter(|_| is_json) {
+        values
     } else {
         let documents = api::yaml::parse_all(bytes).map_err(|error| wrong(error.to_string()))?;
         for duplicate in documents.iter().flat_map(|d| &d.duplicates) {

@@ -118,7 +118,13 @@ impl Session {
     }
 
     /// Sends a request; the answer is a success, its body not yet read.
-    pub(crate) async fn send(&self, method: Method, uri: &str, accept: &str, body: Option<(&str, Vec<u8>)>) -> Result<Response<Body>> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        uri: &str,
+        accept: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Response<Body>> {
         let mut request = Request::builder().method(method).uri(uri).header(header::ACCEPT, accept);
         request = request.header(header::USER_AGENT, concat!("cox/", env!("CARGO_PKG_VERSION")));
         let body = match body {
@@ -165,7 +171,13 @@ impl Session {
         }
     }
 
-    pub(crate) async fn bytes(&self, method: Method, uri: &str, accept: &str, body: Option<(&str, Vec<u8>)>) -> Result<Bytes> {
+    pub(crate) async fn bytes(
+        &self,
+        method: Method,
+        uri: &str,
+        accept: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Bytes> {
         let response = self.send(method, uri, accept, body).await?;
         Ok(response.into_body().collect().await.context("read the server's answer")?.to_bytes())
     }

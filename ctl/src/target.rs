@@ -80,9 +80,11 @@ pub(crate) async fn named(session: &Session, words: &[String]) -> Result<Vec<Nam
     if words.iter().any(|word| word.contains('/')) {
         for word in words {
             let Some((ty, name)) = word.split_once('/') else {
-                bail!("there is no need to specify a resource type as a separate argument when passing arguments in \
+                bail!(
+                    "there is no need to specify a resource type as a separate argument when passing arguments in \
                        resource/name form (e.g. 'cox get resource/<resource_name>' instead of 'cox get resource \
-                       resource/<resource_name>'");
+                       resource/<resource_name>'"
+                );
             };
             if name.is_empty() || name.contains('/') || ty.is_empty() {
                 bail!("arguments in resource/name form may not have more than one slash");
@@ -152,9 +154,7 @@ pub(crate) async fn targets(session: &Session, args: &Args, words: &[String]) ->
 
 /// The query parameters of -l and --field-selector.
 pub(crate) fn selectors(args: &Args) -> Query {
-    Query::new()
-        .with_some("labelSelector", args.get("selector"))
-        .with_some("fieldSelector", args.get("field-selector"))
+    Query::new().with_some("labelSelector", args.get("selector")).with_some("fieldSelector", args.get("field-selector"))
 }
 
 /// Items of lists of built-in kinds come without their kind.

@@ -40,7 +40,9 @@ pub fn machine(args: &NodeArgs) -> Result<Machine> {
     };
     for (network, what) in [(POD_NETWORK, "the Pods'"), (SERVICE_NETWORK, "the Services'")] {
         if within(ip, network) {
-            bail!("{ip} lies in {what} network {network}: the cluster would take its packets; choose another with --node-ip");
+            bail!(
+                "{ip} lies in {what} network {network}: the cluster would take its packets; choose another with --node-ip"
+            );
         }
     }
     Ok(Machine { name, ip })
@@ -61,7 +63,11 @@ mod tests {
 
     #[test]
     fn addresses_in_networks() {
-        let cases = [("10.99.0.1", "10.96.0.0/12", true), ("10.112.0.1", "10.96.0.0/12", false), ("::1", "10.96.0.0/12", false)];
+        let cases = [
+            ("10.99.0.1", "10.96.0.0/12", true),
+            ("10.112.0.1", "10.96.0.0/12", false),
+            ("::1", "10.96.0.0/12", false),
+        ];
         for (ip, network, expected) in cases {
             assert_eq!(ip.parse().is_ok_and(|ip| within(ip, network)), expected, "{ip} in {network}");
         }

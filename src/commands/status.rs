@@ -87,7 +87,8 @@ async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
     let count = |wanted: &str| pods.iter().filter(|pod| phase(pod) == wanted).count();
     let phases = ["Running", "Pending", "Succeeded", "Failed", "Unknown"];
-    let counted: Vec<String> = phases.iter().map(|p| (*p, count(p))).filter(|(_, n)| *n > 0).map(|(p, n)| format!("{n} {p}")).collect();
+    let counted: Vec<String> =
+        phases.iter().map(|p| (*p, count(p))).filter(|(_, n)| *n > 0).map(|(p, n)| format!("{n} {p}")).collect();
     let all = if counted.is_empty() { "none".to_owned() } else { counted.join(", ") };
     writeln!(text, "Pods       {all}").context("format")?;
     wrong.extend(pods.iter().filter_map(trouble));
@@ -99,9 +100,9 @@ fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     let waiting = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-    let reason = waiting.filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone()).find(|reason| {
-        !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing")
-    });
+    let reason = waiting
+        .filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone())
+        .find(|reason| !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing"));
     if let Some(reason) = reason {
         return Some(format!("Pod {name}: {reason}"));
     }

@@ -163,7 +163,9 @@ mod tests {
         let pin = "ab".repeat(32);
         let token = JoinToken::parse(&format!("abcdef.0123456789abcdef.{pin}\n")).unwrap();
         assert_eq!(token, JoinToken { bearer: "abcdef.0123456789abcdef".to_owned(), pin: pin.clone() });
-        for bad in ["", "abcdef.0123456789abcdef", "ABCDEF.0123456789abcdef.x", &format!("abcde.0123456789abcdef.{pin}")] {
+        for bad in
+            ["", "abcdef.0123456789abcdef", "ABCDEF.0123456789abcdef.x", &format!("abcde.0123456789abcdef.{pin}")]
+        {
             assert!(JoinToken::parse(bad).is_err(), "{bad}");
         }
     }

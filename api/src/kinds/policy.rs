@@ -64,7 +64,8 @@ pub fn runtime_hooks() -> Hooks {
     Hooks { prepare: Some(prepare::nothing), validate: Some(validate::runtime_class), ..Hooks::default() }
 }
 
-/// Coordinated leader election is behind a feature gate upstream; its fields are dropped unless they are stored already.
+/// Coordinated leader election is behind a feature gate upstream; its fields are dropped unless they are stored
+/// already.
 fn prepare_lease(new: &mut Object, old: Option<&Object>, _subresource: &str) {
     let stored = |key: &str| old.and_then(|old| object(old, "spec")).is_some_and(|spec| get(spec, key).is_some());
     let spec = ensure(new, "spec");

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::json::{get, int, keep};
 use crate::{Object, object};
 
-/// A kind with a status that only the `status` subresource changes: the main resource keeps the stored status (`initial`
+/// A kind with a status that only the `status` subresource changes: the main resource keeps the stored status
+/// (`initial`
 /// on create), `status` keeps the stored spec.
 pub fn with_status(new: &mut Object, old: Option<&Object>, subresource: &str, initial: impl FnOnce() -> Value) {
     match (old, subresource) {

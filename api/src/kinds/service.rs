@@ -91,7 +91,8 @@ fn prepare(new: &mut Object, old: Option<&Object>, subresource: &str) {
 }
 
 /// Makes `clusterIP` and `clusterIPs` say the same, and keeps what was allocated to the stored Service where the caller
-/// left it out (upstream's `normalizeClusterIPs` and `patchAllocatedValues`). Whoever allocates calls it before; calling
+/// left it out (upstream's `normalizeClusterIPs` and `patchAllocatedValues`). Whoever allocates calls it before;
+/// calling
 /// it again changes nothing.
 pub fn link_addresses(new: &mut Object, old: Option<&Object>) {
     let spec = ensure(new, "spec");

@@ -1,3 +1,5 @@
+//! Tests of defaults and validation against what the reference stores and refuses.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -7,7 +9,8 @@ use serde_json::Value;
 use super::{hooks, name_rule};
 use crate::{Object, meta, object, validate};
 
-/// Objects and what a reference API server makes of them on create: one line each, `given` and `stored`. What the server
+/// Objects and what a reference API server makes of them on create: one line each, `given` and `stored`. What the
+/// server
 /// itself sets (uid, times, allocated addresses) is left out.
 const DEFAULTS: &str = include_str!("tests/defaults.json");
 
@@ -66,7 +69,8 @@ fn created_objects_are_stored_as_upstream_stores_them() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n\n"));
 }
 
-/// What a reference API server answers to wrong objects: one line each, `given`, the stored object `old` of an update, and
+/// What a reference API server answers to wrong objects: one line each, `given`, the stored object `old` of an
+/// update, and
 /// the causes as field, reason and message.
 const ERRORS: &str = include_str!("tests/errors.json");
 

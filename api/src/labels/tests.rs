@@ -1,3 +1,5 @@
+//! Tests of label selectors.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Tests of the name validators.
+
 use super::*;
 
 #[test]

@@ -1,4 +1,5 @@
-//! Strategic merge patch: a merge patch that knows from the schema which lists are merged item by item, and that carries
+//! Strategic merge patch: a merge patch that knows from the schema which lists are merged item by item, and that
+//! carries
 //! directives (`$patch`, `$deleteFromPrimitiveList`, `$setElementOrder`, `$retainKeys`).
 
 mod list;
@@ -18,7 +19,8 @@ const ORDER: &str = "$setElementOrder/";
 /// Applies a strategic merge patch to an object of a built-in kind.
 ///
 /// # Errors
-/// A directive in a wrong form (400), lists of lists (422), and items without their merge key or unknown directives, for
+/// A directive in a wrong form (400), lists of lists (422), and items without their merge key or unknown directives,
+/// for
 /// which upstream answers 500.
 pub fn apply(document: Value, patch: &Value, schema: &Schema) -> Result<Value, Status> {
     let original = match document {

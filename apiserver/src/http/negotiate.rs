@@ -147,8 +147,13 @@ mod tests {
         assert_eq!(of("application/yaml").unwrap().format, Format::Yaml);
         assert_eq!(of("application/json;as=Other;v=v1;g=meta.k8s.io, application/json").unwrap(), Accept::default());
         let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io, \
-            application/vnd.kubernetes.protobuf,application/json".parse().unwrap());
+        headers.insert(
+            header::ACCEPT,
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io, \
+            application/vnd.kubernetes.protobuf,application/json"
+                .parse()
+                .unwrap(),
+        );
         let protobuf = accept(&headers, Offer::Shapes, true).unwrap();
         assert_eq!((protobuf.format, protobuf.shape), (Format::Protobuf, Shape::Whole));
         assert_eq!(of("text/plain").unwrap_err().code, 406);

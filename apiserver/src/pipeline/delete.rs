@@ -24,7 +24,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 pub enum Outcome {
     /// It is gone; this was its last state.
     Deleted(Object),
-    /// It stays for now, marked.
+    /// It stays, marked, until what holds it lets go.
     Marked(Arc<Cached>),
 }
 

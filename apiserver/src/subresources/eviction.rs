@@ -91,7 +91,7 @@ async fn spend_budget(call: &Call<'_>, cached: &Cached, pod: &Object, dry_run: b
         }
         call.server.fresh().await?;
     }
-    Err(too_many("", "the disruption budget changes too often"))
+    Err(too_many(RETRY_AFTER, "the disruption budget changes too often"))
 }
 
 /// Budgets that select the Pod.
@@ -120,17 +120,22 @@ fn decide(call: &Call<'_>, budget: &Object, pod: &Object) -> Result<Option<Objec
     }
     let name = object::name(budget);
     if number(&["status", "observedGeneration"]) < number(&["metadata", "generation"]) {
-        return Err(too_many(name, &format!("The disruption budget {name} is still being processed by the server.")));
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(too_many(RETRY_AFTER, &why));
     }
     let allowed = number(&["status", "disruptionsAllowed"]);
     if allowed < 0 {
         return Err(Status::forbidden("policy", "poddisruptionbudget", name, "pdb disruptions allowed is negative"));
     }
     if allowed == 0 {
-        return Err(too_many(
-            name,
-            &format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"),
-        ));
+        let why = match sync_failure(budget) {
+            Some(failure) => format!(
+                "The disruption budget {name} does not allow evicting pods currently because it failed sync: {failure}"
+            ),
+            None => format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"),
+        };
+        // Without a time to wait: clients would sit it out silently, where the budget may take any time.
+        return Err(too_many(0, &why));
     }
     let mut spent = budget.clone();
     let status = object::child_mut(&mut spent, "status");
@@ -140,9 +145,21 @@ fn decide(call: &Call<'_>, budget: &Object, pod: &Object) -> Result<Option<Objec
     Ok(Some(spent))
 }
 
-fn too_many(budget: &str, why: &str) -> Status {
+/// Why the budget's numbers are not known, if they are not.
+fn sync_failure(budget: &Object) -> Option<&str> {
+    let conditions = object::at(budget, &["status", "conditions"]).and_then(Value::as_array)?;
+    let text = |condition: &Value, key: &str, wanted: &str| condition.get(key).and_then(Value::as_str) == Some(wanted);
+    let failed = conditions.iter().find(|condition| {
+        text(condition, "type", "DisruptionAllowed")
+            && text(condition, "status", "False")
+            && text(condition, "reason", "SyncFailed")
+    })?;
+    failed.get("message").and_then(Value::as_str).filter(|message| !message.is_empty())
+}
+
+/// `retry` is in seconds; 0 leaves it to the client.
+fn too_many(retry: u32, why: &str) -> Status {
     let message = "Cannot evict pod as it would violate the pod's disruption budget.";
-    let retry = if budget.is_empty() { 0 } else { RETRY_AFTER };
     let mut status = Status::too_many_requests(message, retry);
     debug_assert!(status.is(Reason::TooManyRequests));
     status.details.get_or_insert_default().causes.push(api::status::Cause {

@@ -3,6 +3,8 @@
 
 mod plan;
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -39,12 +41,15 @@ pub fn start(context: &Arc<Context>, authority: Authority) {
     context.nodes.on_change(move |change| {
         // Its addresses may be what an open request of this node waits for.
         let user = format!("system:node:{}", change.object().name_any());
-        let waiting = requests.filter(|request| request.spec.username.as_ref() == Some(&user) && plan::is_open(request));
+        let waiting =
+            requests.filter(|request| request.spec.username.as_ref() == Some(&user) && plan::is_open(request));
         waiting.iter().for_each(|request| changed.add(key_of(&**request)));
     });
     let (requests, nodes) = (context.certificate_requests.clone(), context.nodes.clone());
+    let services = context.services.clone();
     let ready = async move {
         requests.synced().await;
+        services.synced().await;
         nodes.synced().await;
     };
     let client = context.client(NAME);
@@ -89,11 +94,23 @@ impl Controller {
                 return self.write_approval(object, approval.message).await;
             }
         }
-        let node = plan::serving_node(object, &request).and_then(|name| self.context.nodes.get("", name));
-        if node.is_some_and(|node| plan::are_nodes_own(&request, &node)) {
+        let name = plan::serving_node(object, &request);
+        let node = name.and_then(|name| self.context.nodes.get("", name));
+        if node.is_some_and(|node| plan::may_serve(&request, &node, &self.taken(&node.name_any()))) {
             return self.write_approval(object, plan::SERVING).await;
         }
         Ok(())
+    }
+
+    /// The addresses that are another Node's or a Service's.
+    fn taken(&self, node: &str) -> HashSet<IpAddr> {
+        let others = self.context.nodes.filter(|other| other.name_any() != node);
+        let mut taken: HashSet<IpAddr> = others.iter().flat_map(|other| plan::node_ips(other)).collect();
+        for service in self.context.services.list() {
+            let ips = service.spec.as_ref().and_then(|spec| spec.cluster_ips.as_ref());
+            taken.extend(ips.into_iter().flatten().filter_map(|ip| ip.parse::<IpAddr>().ok()));
+        }
+        taken
     }
 
     async fn may_create(&self, object: &CertificateSigningRequest, subresource: &str) -> anyhow::Result<bool> {
@@ -134,8 +151,8 @@ impl Controller {
         let spec = &object.spec;
         let name = object.name_any();
         let usages = spec.usages.as_deref().unwrap_or_default();
-        let request = Request::from_pem(&spec.request.0)
-            .map_err(|why| anyhow::anyhow!("unable to parse csr {name:?}: {why}"))?;
+        let request =
+            Request::from_pem(&spec.request.0).map_err(|why| anyhow::anyhow!("unable to parse csr {name:?}: {why}"))?;
         let fresh = match csr::validate(&spec.signer_name, &request, usages) {
             Ok(false) => return Ok(()),
             Err(message) => with_condition(object, "Failed", "SignerValidationFailure", &message),

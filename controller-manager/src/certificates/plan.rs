@@ -1,12 +1,12 @@
 //! Pure: which certificate requests are approved by whom, and when they are cleaned away.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use apiserver_auth::pki::csr::{self, Request};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
-use kube::ResourceExt;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -70,19 +70,28 @@ pub fn serving_node<'a>(object: &CertificateSigningRequest, request: &'a Request
     if valid && itself && of_nodes { request.common_name.strip_prefix("system:node:") } else { None }
 }
 
-/// Whether all names and addresses that a request asks for are the Node's.
-pub fn are_nodes_own(request: &Request, node: &Node) -> bool {
-    let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref());
-    let own = |kinds: &[&str]| -> Vec<&str> {
-        let of_kind = addresses.into_iter().flatten().filter(|address| kinds.contains(&address.type_.as_str()));
-        of_kind.map(|address| address.address.as_str()).collect()
-    };
-    let ips: Vec<IpAddr> = own(&["InternalIP", "ExternalIP"]).iter().filter_map(|ip| ip.parse().ok()).collect();
-    let mut names = own(&["Hostname", "InternalDNS", "ExternalDNS"]);
-    let name = node.name_any();
-    names.push(&name);
-    request.ip_addresses.iter().all(|ip| ips.contains(ip))
-        && request.dns_names.iter().all(|asked| names.contains(&asked.as_str()))
+/// Whether all names and addresses that a node asks for are its Node's. `taken` holds the other Nodes' addresses and
+/// those of Services: a node says itself which addresses it has, and must not get one that is another's.
+pub fn may_serve(request: &Request, node: &Node, taken: &HashSet<IpAddr>) -> bool {
+    let (ips, names) = (node_ips(node), node_names(node));
+    let may_have = |ip: &IpAddr| ips.contains(ip) && !taken.contains(ip) && !ip.is_loopback();
+    request.ip_addresses.iter().all(may_have) && request.dns_names.iter().all(|asked| names.contains(asked))
+}
+
+fn addresses<'a>(node: &'a Node, kinds: &'static [&'static str]) -> impl Iterator<Item = &'a str> {
+    let all = node.status.as_ref().and_then(|status| status.addresses.as_ref());
+    let of_kind = all.into_iter().flatten().filter(|address| kinds.contains(&address.type_.as_str()));
+    of_kind.map(|address| address.address.as_str())
+}
+
+/// The addresses of a Node.
+pub fn node_ips(node: &Node) -> Vec<IpAddr> {
+    addresses(node, &["InternalIP", "ExternalIP"]).filter_map(|ip| ip.parse().ok()).collect()
+}
+
+fn node_names(node: &Node) -> Vec<String> {
+    let names = addresses(node, &["Hostname", "InternalDNS", "ExternalDNS"]);
+    names.map(str::to_owned).chain(node.metadata.name.clone()).collect()
 }
 
 /// When a request is to be cleaned away, as things are.
@@ -154,20 +163,23 @@ mod tests {
         let node: Node = serde_json::from_value(json!({
             "metadata": {"name": "n1"},
             "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"},
-                {"type": "Hostname", "address": "host"}]},
+                {"type": "InternalIP", "address": "192.0.2.9"}, {"type": "Hostname", "address": "host"}]},
         }))
         .unwrap();
         let signer = csr::SIGNER_KUBELET_SERVING;
+        let taken = ["192.0.2.9", "10.96.0.1"].iter().map(|ip| ip.parse().unwrap()).collect();
         let cases: &[(&str, &[&str], bool)] = &[
             ("system:node:n1", &["n1", "host", "192.0.2.1"], true),
             ("system:node:n1", &["192.0.2.1"], true),
             ("system:node:n1", &["192.0.2.2"], false),
+            ("system:node:n1", &["n1", "192.0.2.9"], false),
+            ("system:node:n1", &["n1", "127.0.0.1"], false),
             ("system:node:n1", &["kubernetes.default.svc", "192.0.2.1"], false),
             ("system:node:n2", &["n1"], false),
         ];
         for (user, names, approved) in cases {
             let (object, request) = ask(user, signer, "server auth", names);
-            let got = serving_node(&object, &request) == Some("n1") && are_nodes_own(&request, &node);
+            let got = serving_node(&object, &request) == Some("n1") && may_serve(&request, &node, &taken);
             assert_eq!(got, *approved, "{user} {names:?}");
         }
     }
@@ -179,7 +191,8 @@ mod tests {
             object.status = serde_json::from_value(status).unwrap();
             expires(&object).map(|at| at.to_string())
         };
-        let condition = |kind: &str| json!([{"type": kind, "status": "True", "lastUpdateTime": "2026-01-01T01:00:00Z"}]);
+        let condition =
+            |kind: &str| json!([{"type": kind, "status": "True", "lastUpdateTime": "2026-01-01T01:00:00Z"}]);
         assert_eq!(with(json!({})).as_deref(), Some("2026-01-02T00:00:00Z"));
         assert_eq!(with(json!({"conditions": condition("Denied")})).as_deref(), Some("2026-01-01T02:00:00Z"));
         assert_eq!(with(json!({"conditions": condition("Approved")})).as_deref(), Some("2026-01-02T01:00:00Z"));

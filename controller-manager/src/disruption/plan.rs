@@ -196,7 +196,8 @@ mod tests {
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "SufficientPods"));
 
         let evicting = json!({"currentHealthy": 2, "desiredHealthy": 1, "disruptionsAllowed": 0, "expectedPods": 3,
-            "disruptedPods": {"a": "2026-01-01T00:09:00Z", "b": "2026-01-01T00:01:00Z", "gone": "2026-01-01T00:09:00Z"}});
+            "disruptedPods": {"a": "2026-01-01T00:09:00Z", "b": "2026-01-01T00:01:00Z",
+                "gone": "2026-01-01T00:09:00Z"}});
         let (status_, recheck) =
             status(&budget(json!({"minAvailable": 1}), evicting), &all, Expected { pods: 3, healthy: 1 }, now);
         assert_eq!((status_.current_healthy, status_.disruptions_allowed), (Some(1), Some(0)));

@@ -66,7 +66,7 @@ async fn sync(client: &Client, context: &Context, key: &NamespacedName) -> anyho
     let api: Api<Endpoints> = Api::namespaced(client.clone(), &key.namespace);
     let existing = context.endpoints.get(&key.namespace, &key.name);
     let Some(service) = context.services.get(&key.namespace, &key.name) else {
-        if !existing.is_some_and(|existing| plan::is_ours(&existing)) {
+        if existing.is_none() {
             return Ok(());
         }
         return gone_is_fine(api.delete(&key.name, &DeleteParams::default()).await)

@@ -172,8 +172,10 @@ mod tests {
     use super::*;
 
     fn service(spec: serde_json::Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "ns", "labels": {"a": "b"}}, "spec": spec}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "web", "namespace": "ns", "labels": {"a": "b"}}, "spec": spec}),
+        )
+        .unwrap()
     }
 
     fn pod(name: &str, ip: &str, ready: bool, port: i32) -> Arc<Pod> {
@@ -196,8 +198,7 @@ mod tests {
 
     #[test]
     fn pods_with_the_same_ports_go_together() {
-        let pods =
-            [pod("b", "10.0.0.2", true, 80), pod("a", "10.0.0.1", true, 80), pod("c", "10.0.0.3", false, 80)];
+        let pods = [pod("b", "10.0.0.2", true, 80), pod("a", "10.0.0.1", true, 80), pod("c", "10.0.0.3", false, 80)];
         let endpoints = desired(&with_ports(), &pods, None);
         let subsets = endpoints.subsets.clone().unwrap();
         assert_eq!(subsets.len(), 1);
@@ -223,7 +224,9 @@ mod tests {
     #[test]
     fn too_many_addresses_are_cut_unready_ones_first() {
         let pods = |ready: usize, unready: usize| -> Vec<_> {
-            (0..ready + unready).map(|i| pod(&format!("p{i:05}"), &format!("10.0.{}.{}", i / 250, i % 250), i < ready, 80)).collect()
+            (0..ready + unready)
+                .map(|i| pod(&format!("p{i:05}"), &format!("10.0.{}.{}", i / 250, i % 250), i < ready, 80))
+                .collect()
         };
         for (ready, unready, expected) in [(900, 100, (900, 100)), (900, 200, (900, 100)), (1200, 50, (1000, 0))] {
             let endpoints = desired(&with_ports(), &pods(ready, unready), None);

@@ -1,4 +1,5 @@
-//! EndpointSlices for Endpoints that were written by hand, for Services without a selector: what reads slices sees them.
+//! EndpointSlices for Endpoints that were written by hand, for Services without a selector: what reads slices sees
+//! them.
 
 mod plan;
 

@@ -73,9 +73,11 @@ fn groups(endpoints: &Endpoints) -> BTreeMap<Group, Vec<Endpoint>> {
 fn group_of(slice: &EndpointSlice) -> Option<Group> {
     let family = ["IPv4", "IPv6"].into_iter().find(|family| *family == slice.address_type)?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let ports = slice.ports.iter().flatten().map(|port| {
-        (text(&port.name), port.port.unwrap_or(0), text(&port.protocol), port.app_protocol.clone())
-    });
+    let ports = slice
+        .ports
+        .iter()
+        .flatten()
+        .map(|port| (text(&port.name), port.port.unwrap_or(0), text(&port.protocol), port.app_protocol.clone()));
     let mut ports: Vec<_> = ports.collect();
     ports.sort();
     Some((family, ports))
@@ -167,7 +169,8 @@ mod tests {
         let slices = stored(plan(&written, &[]));
         assert_eq!(slices.len(), 2, "one of each family");
         let four = slices[0].endpoints.as_ref().unwrap();
-        let ready: Vec<_> = four.iter().map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready)).collect();
+        let ready: Vec<_> =
+            four.iter().map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready)).collect();
         assert_eq!(ready, [("192.0.2.1", Some(true)), ("192.0.2.2", Some(false))]);
         assert_eq!(slices[0].labels()["a"], "b");
         assert_eq!(slices[0].annotations().len(), 1);

@@ -175,7 +175,8 @@ impl Graph {
 
     /// Takes in a full list of a resource: what is not in it is gone.
     pub fn retain(&mut self, resource: &ApiResource, listed: &HashSet<Uid>) -> Vec<Task> {
-        let of_it = |node: &Node| node.resource.api.group == resource.group && node.resource.api.plural == resource.plural;
+        let of_it =
+            |node: &Node| node.resource.api.group == resource.group && node.resource.api.plural == resource.plural;
         let gone = self.nodes.iter().filter(|(uid, node)| of_it(node) && !listed.contains(uid)).map(|(uid, _)| *uid);
         let gone: Vec<_> = gone.collect();
         gone.into_iter().flat_map(|uid| self.remove(uid)).collect()

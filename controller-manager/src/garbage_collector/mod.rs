@@ -9,6 +9,7 @@ mod verdict;
 mod worker;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ impl Collector {
     fn adjust(self: &Arc<Self>, discovered: &Discovery) -> Vec<oneshot::Receiver<()>> {
         let mut resources = Vec::new();
         let mut watched = HashMap::new();
-        for (api, capabilities) in discovered.groups().flat_map(|group| group.recommended_resources()) {
+        for (api, capabilities) in discovered.groups().flat_map(|group| group.resources_by_stability()) {
             let namespaced = capabilities.scope == Scope::Namespaced;
             let resource = Arc::new(Resource { api, namespaced });
             let able = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|v| capabilities.supports_operation(v));
@@ -133,9 +134,9 @@ impl Collector {
         });
         let mut listed = Vec::new();
         for (key, resource) in watched {
-            if !monitors.contains_key(&key) {
+            if let Entry::Vacant(place) = monitors.entry(key) {
                 let (monitor, first) = Monitor::start(self, resource);
-                monitors.insert(key, monitor);
+                place.insert(monitor);
                 listed.push(first);
             }
         }

@@ -28,8 +28,8 @@ pub enum Verdict {
     },
 }
 
-/// `owners` are the UIDs of an object's owners and their state; `dependents` whether each of the object's own dependents
-/// waits for its dependents.
+/// `owners` are the UIDs of an object's owners and their state; `dependents` whether each of the object's own
+/// dependents waits for its dependents.
 pub fn decide(owners: &[(&str, OwnerState)], finalizers: &[String], dependents: &[bool]) -> Verdict {
     let is = |state: OwnerState| owners.iter().any(|(_, one)| *one == state);
     if owners.is_empty() {
@@ -64,7 +64,8 @@ mod tests {
         use OwnerState::{Dangling, Solid, Waiting};
         let delete = |propagation, unblock| Verdict::Delete { propagation, unblock };
         let background = || delete(PropagationPolicy::Background, false);
-        let cases: &[(&[OwnerState], &[&str], &[bool], Verdict)] = &[
+        type Case<'a> = (&'a [OwnerState], &'a [&'a str], &'a [bool], Verdict);
+        let cases: &[Case<'_>] = &[
             (&[], &[], &[], Verdict::Keep),
             (&[Solid], &[], &[], Verdict::Keep),
             (&[Solid, Dangling, Waiting], &[], &[], Verdict::Drop(vec!["1".to_owned(), "2".to_owned()])),

@@ -8,8 +8,8 @@ use client::EventType;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
 use serde_json::json;
 
 use super::Collector;
@@ -161,7 +161,8 @@ impl Collector {
         };
         let OwnerReference { api_version, kind, name, uid, .. } = reference;
         let message = format!(
-            "ownerRef [{api_version}/{kind}, namespace: {0}, name: {name}, uid: {uid}] does not exist in namespace {0:?}",
+            "ownerRef [{api_version}/{kind}, namespace: {0}, name: {name}, uid: {uid}] does not exist in namespace \
+             {0:?}",
             node.namespace
         );
         self.recorder.record(about, EventType::Warning, "OwnerRefInvalidNamespace", message);
@@ -197,7 +198,10 @@ impl Collector {
         let params = DeleteParams {
             propagation_policy: Some(propagation),
             // Exactly what was looked at: an owner that came back meanwhile is a change of the object.
-            preconditions: Some(Preconditions { uid: live.uid.clone(), resource_version: live.resource_version.clone() }),
+            preconditions: Some(Preconditions {
+                uid: live.uid.clone(),
+                resource_version: live.resource_version.clone(),
+            }),
             ..DeleteParams::default()
         };
         let api = self.api(&node.resource, &node.namespace);

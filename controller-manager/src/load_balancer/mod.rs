@@ -15,10 +15,11 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use parking_lot::Mutex;
-use plan::Range;
 use serde_json::json;
 
 use crate::context::{Context, gone_is_fine};
+
+pub use plan::Range;
 
 const NAME: &str = "service-controller";
 
@@ -31,15 +32,8 @@ struct Controller {
     given: Arc<Mutex<HashMap<NamespacedName, IpAddr>>>,
 }
 
-pub fn start(context: &Arc<Context>) {
-    let range = context.config.load_balancer_range.as_deref().map(Range::parse).transpose();
-    let range = match range {
-        Ok(range) => range,
-        Err(error) => {
-            tracing::error!(error, "the load balancer's range cannot be used; no Service gets an address");
-            return;
-        }
-    };
+/// Without a range, Services get the nodes' addresses.
+pub fn start(context: &Arc<Context>, range: Option<Range>) {
     let queue = context.queue();
     let given: Arc<Mutex<HashMap<NamespacedName, IpAddr>>> = Arc::default();
     watch(context, &queue, &given, range.is_none());

@@ -36,7 +36,8 @@ impl Range {
             }
             return Ok(Self { first, last, six });
         }
-        let (base, length) = text.split_once('/').ok_or_else(|| format!("{text:?} is neither a CIDR nor FIRST-LAST"))?;
+        let (base, length) =
+            text.split_once('/').ok_or_else(|| format!("{text:?} is neither a CIDR nor FIRST-LAST"))?;
         let (base, six) = number(ip(base)?);
         let width: u32 = if six { 128 } else { 32 };
         let length: u32 = length.parse().map_err(|e| format!("prefix length {length:?}: {e}"))?;

@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn pods_leave_when_their_tolerations_end() {
         let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
-        let tainted = node("False", json!([{"key": NOT_READY, "effect": "NoExecute", "timeAdded": "2026-01-01T00:06:00Z"}]));
+        let tainted =
+            node("False", json!([{"key": NOT_READY, "effect": "NoExecute", "timeAdded": "2026-01-01T00:06:00Z"}]));
         let pod = |tolerations: serde_json::Value| -> Pod {
             serde_json::from_value(json!({"spec": {"containers": [], "tolerations": tolerations}})).unwrap()
         };

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::NamespacedName;
-use client::informer::{Change, key_of};
 use client::WorkQueue;
+use client::informer::{Change, key_of};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -102,7 +102,10 @@ fn count_ended(controller: &Arc<Controller>) {
             due.store(false, Ordering::Release);
             let Some(controller) = weak.upgrade().filter(|c| !c.context.stop.is_cancelled()) else { return };
             if let Err(error) = controller.remove_surplus().await {
-                tracing::debug!(error = format!("{error:#}"), "some ended Pods could not be removed; the next try is due");
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "some ended Pods could not be removed; the next try is due"
+                );
             }
         });
     });

@@ -70,8 +70,10 @@ mod tests {
     }
 
     fn node(ready: &str, taint: &str) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": taint, "effect": "NoExecute"}]},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": taint, "effect": "NoExecute"}]},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}}),
+        )
         .unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! The two kinds that this controller serves: ReplicationController is the older form of ReplicaSet, and is seen as one.
+//! The two kinds that this controller serves: ReplicationController is the older form of ReplicaSet, seen as one here.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -7,9 +7,7 @@ use std::sync::Arc;
 use client::Informer;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::{
-    ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
-};
+use k8s_openapi::api::core::v1::{ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Resource;
 use serde::Serialize;

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kind::Kind;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use kind::Kind;
 use plan::Manage;
 
 use crate::context::{Context, is_code};
@@ -66,11 +66,7 @@ fn start_kind<K: Kind>(context: &Arc<Context>) {
     });
 }
 
-fn watch_sets<K: Kind>(
-    context: &Arc<Context>,
-    queue: &WorkQueue<NamespacedName>,
-    expectations: &Arc<Expectations>,
-) {
+fn watch_sets<K: Kind>(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, expectations: &Arc<Expectations>) {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
     K::informer(context).on_change(move |change| {
         let key = key_of(&**change.object());
@@ -81,11 +77,7 @@ fn watch_sets<K: Kind>(
     });
 }
 
-fn watch_pods<K: Kind>(
-    context: &Arc<Context>,
-    queue: &WorkQueue<NamespacedName>,
-    expectations: &Arc<Expectations>,
-) {
+fn watch_pods<K: Kind>(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>, expectations: &Arc<Expectations>) {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
     let sets = K::informer(context).clone();
     context.pods.on_change(move |change| {
@@ -103,9 +95,7 @@ fn watch_pods<K: Kind>(
             }
             // An orphan: whoever selects it may adopt it.
             let labels = pod.labels();
-            let matching = sets.filter(|set| {
-                set.namespace().as_deref() == Some(&*namespace) && set.selects(labels)
-            });
+            let matching = sets.filter(|set| set.namespace().as_deref() == Some(&*namespace) && set.selects(labels));
             matching.iter().for_each(|set| queue.add(key_of(&**set)));
             return;
         };
@@ -160,7 +150,7 @@ impl<K: Kind> Controller<K> {
         let namespace = set.namespace().unwrap_or_default();
         let uid = set.uid().unwrap_or_default();
         let deleting = set.metadata.deletion_timestamp.is_some();
-                let mut mine = Vec::new();
+        let mut mine = Vec::new();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let here = self.context.pods.filter(|pod| pod.namespace().as_deref() == Some(&*namespace));
         for pod in here {

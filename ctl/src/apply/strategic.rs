@@ -1,4 +1,5 @@
-//! Three-way strategic merge patches, for built-in kinds: lists with a merge key are compared item by item, deletions and
+//! Three-way strategic merge patches, for built-in kinds: lists with a merge key are compared item by item,
+//! deletions and
 //! the order of items are said with directives.
 
 use api::Schema;
@@ -110,7 +111,11 @@ impl Lists {
             return lists;
         }
         let key = schema.map(|schema| schema.patch_merge_key.as_ref()).unwrap_or_default();
-        if key.is_empty() { lists.scalars(old, new, part) } else { lists.items(old, new, key, schema, part, retain_keys) }
+        if key.is_empty() {
+            lists.scalars(old, new, part)
+        } else {
+            lists.items(old, new, key, schema, part, retain_keys)
+        }
         lists
     }
 

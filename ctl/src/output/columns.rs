@@ -58,7 +58,11 @@ fn cell(path: &Template, object: &Value) -> String {
     if found.is_empty() {
         return "<none>".to_owned();
     }
-    found.iter().map(|value| if value.is_null() { "<none>".to_owned() } else { plain(value) }).collect::<Vec<_>>().join(",")
+    found
+        .iter()
+        .map(|value| if value.is_null() { "<none>".to_owned() } else { plain(value) })
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// `x`, `.x` and `{.x}` are the same path.
@@ -91,7 +95,7 @@ mod tests {
         let columns = Columns::parse("NAME:.metadata.name,IMAGES:spec.c[*].image,N:{.spec.n}").unwrap();
         let expected = "NAME   IMAGES   N\na      x,y      3\nb      <none>   <none>\n";
         assert_eq!(columns.text(&list, true).unwrap(), expected);
-        assert_eq!(columns.text(&list["items"][1], false).unwrap(), "b      <none>   <none>\n");
+        assert_eq!(columns.text(&list["items"][1], false).unwrap(), "b     <none>   <none>\n");
         assert!(Columns::parse("NAME").is_err());
     }
 }

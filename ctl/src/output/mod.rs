@@ -64,9 +64,11 @@ impl Output {
             Some((name, rest)) => (name, Some(rest)),
             None => (text, None),
         };
-        let template = || rest.or_else(|| args.get("template")).context("template format specified but no template given");
+        let template =
+            || rest.or_else(|| args.get("template")).context("template format specified but no template given");
         let file = || {
-            let path = rest.or_else(|| args.get("template")).context("template format specified but no template given")?;
+            let path =
+                rest.or_else(|| args.get("template")).context("template format specified but no template given")?;
             std::fs::read_to_string(path).with_context(|| format!("error reading --template {path}"))
         };
         let missing_ok = args.on_unless_off("allow-missing-template-keys");

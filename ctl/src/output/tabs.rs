@@ -1,4 +1,5 @@
-//! Elastic tab stops as Go's text/tabwriter aligns them: cells end with a tab, a column is a block of neighbouring lines.
+//! Elastic tab stops as Go's text/tabwriter aligns them: cells end with a tab, a column is a block of neighbouring
+//! lines.
 
 /// How cells are padded.
 #[derive(Clone, Copy, Debug)]

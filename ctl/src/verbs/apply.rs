@@ -1,9 +1,12 @@
 //! `apply`: makes the objects of files so, by a three-way patch or by server-side apply.
 
-use anyhow::{Context as _, bail};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use super::create::{selected, write_query};
+use crate::Resource;
 use crate::apply::{self, LAST_APPLIED, merge, strategic};
 use crate::error::{Exit, Result, has_reason, say};
 use crate::flags::Args;
@@ -63,7 +66,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
     let wanted = target.object.as_ref().context("a target from a file has its object")?;
     if target.name.is_empty() {
-        bail!("error when retrieving current configuration of {:?}: resource name may not be empty", target.resource.kind);
+        bail!(
+            "error when retrieving current configuration of {:?}: resource name may not be empty",
+            target.resource.kind
+        );
     }
     if args.on("server-side") {
         return server_side(session, args, told, target, wanted).await;
@@ -76,21 +82,38 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
         let query = write_query(args, dry, "kubectl-client-side-apply")?;
         let made = match dry {
             DryRun::Client => wanted,
-            _ => session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await.with_context(doing)?,
+            _ => {
+                session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await.with_context(doing)?
+            }
         };
         return told.did(target, "created", &made);
     };
     if current.pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED)).is_none() && dry != DryRun::Client {
         eprintln!(
-            "Warning: resource {}s/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl \
+            "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl \
              apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl \
              apply. The missing annotation will be patched automatically.",
-            target.resource.kind.to_lowercase(),
-            target.name
+            target.resource.plural, target.name
         );
     }
     let (object, is_changed) = patched(session, args, target, &wanted, current, dry).await?;
     told.did(target, if is_changed { "configured" } else { "unchanged" }, &object)
+}
+
+fn schema_of(resource: &Resource) -> Option<Arc<api::Schema>> {
+    api::builtin::schema_of_kind(&api::Gvk::new(&resource.group, &resource.version, &resource.kind))
+}
+
+/// The three-way patch of an object, and the content type of its form.
+pub(super) fn patch_for(resource: &Resource, wanted: &Value, current: &Value) -> (Value, &'static str) {
+    let original = apply::last_applied(current);
+    match schema_of(resource) {
+        Some(schema) => {
+            let patch = strategic::three_way(original.as_ref(), wanted, current, &schema);
+            (patch, "application/strategic-merge-patch+json")
+        }
+        None => (merge::three_way(original.as_ref(), wanted, current), "application/merge-patch+json"),
+    }
 }
 
 /// Sends the three-way patch, again when the object changed meanwhile.
@@ -104,27 +127,21 @@ async fn patched(
 ) -> Result<(Value, bool)> {
     let source = target.source.as_deref().unwrap_or_default();
     let resource = &target.resource;
-    let gvk = api::Gvk::new(&resource.group, &resource.version, &resource.kind);
-    let schema = api::builtin::schema_of_kind(&gvk);
     let query = write_query(args, dry, "kubectl-client-side-apply")?;
     for attempt in 0.. {
-        let original = apply::last_applied(&current);
-        let patch = match &schema {
-            Some(schema) => strategic::three_way(original.as_ref(), wanted, &current, schema),
-            None => merge::three_way(original.as_ref(), wanted, &current),
-        };
+        let (patch, content_type) = patch_for(resource, wanted, &current);
         if patch.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok((current, false));
         }
         if dry == DryRun::Client {
-            let patched = match &schema {
-                Some(schema) => api::patch::strategic::apply(current, &patch, schema).map_err(|s| anyhow::anyhow!(s.message))?,
+            let patched = match schema_of(resource) {
+                Some(schema) => {
+                    api::patch::strategic::apply(current, &patch, &schema).map_err(|s| anyhow!(s.message))?
+                }
                 None => api::patch::merge::apply(current, &patch),
             };
             return Ok((patched, true));
         }
-        let content_type =
-            if schema.is_some() { "application/strategic-merge-patch+json" } else { "application/merge-patch+json" };
         let before = resource_version(&current);
         match session.patch(&query.on(&target.path()), content_type, &patch).await {
             Ok(object) => {
@@ -139,7 +156,10 @@ async fn patched(
             }
             Err(error) => {
                 let to = format!("{:?}, GroupVersionKind: {:?}", resource.full_name(), resource.api_version());
-                let what = format!("error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: {source:?}: error when patching {source:?}", target.name, target.namespace);
+                let what = format!(
+                    "error when applying patch:\n{patch}\nto:\nResource: {to}\nName: {:?}, Namespace: {:?}\nfor: {source:?}: error when patching {source:?}",
+                    target.name, target.namespace
+                );
                 return Err(error.context(what));
             }
         }
@@ -151,7 +171,13 @@ fn resource_version(object: &Value) -> String {
     object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-async fn server_side(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target, wanted: &Value) -> Result<()> {
+async fn server_side(
+    session: &Session,
+    args: &Args,
+    told: &mut Told<'_>,
+    target: &Target,
+    wanted: &Value,
+) -> Result<()> {
     let dry = DryRun::of(args)?;
     if dry == DryRun::Client {
         bail!("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)");

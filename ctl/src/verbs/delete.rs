@@ -100,6 +100,15 @@ fn options(args: &Args) -> Result<Value> {
     Ok(options)
 }
 
+/// `pod "web" deleted from default namespace`
+pub(super) fn said(target: &Target, how: &str) -> String {
+    let place = match target.namespace.as_str() {
+        "" => String::new(),
+        namespace => format!(" from {namespace} namespace"),
+    };
+    format!("{} {:?} {how}{place}", target.resource.kind_name(), target.name)
+}
+
 /// Deletes one object and tells of it; returns its uid.
 async fn one(session: &Session, args: &Args, target: &Target, options: &Value) -> Result<String> {
     let dry = DryRun::of(args)?;
@@ -121,11 +130,7 @@ async fn one(session: &Session, args: &Args, target: &Target, options: &Value) -
     if args.get("output") == Some("name") {
         output::line(target.shown())?;
     } else {
-        let place = match target.namespace.as_str() {
-            "" => String::new(),
-            namespace => format!(" from {namespace} namespace"),
-        };
-        output::line(format!("{} {:?} {how}{place}{suffix}", target.resource.kind_name(), target.name))?;
+        output::line(format!("{}{suffix}", said(target, how)))?;
     }
     // A Status names the object in its details, an object that is not gone yet is itself.
     let uid = answer.pointer("/details/uid").or_else(|| answer.pointer("/metadata/uid")).and_then(Value::as_str);

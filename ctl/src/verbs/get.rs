@@ -4,8 +4,9 @@ mod sort;
 mod watch;
 
 use anyhow::bail;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::Resource;
 use crate::error::{self, Exit, Result, has_reason};
 use crate::flags::Args;
 use crate::manifest;
@@ -13,7 +14,6 @@ use crate::output::table::{self, Style};
 use crate::output::{self, Form, Output};
 use crate::session::{JSON, Query, Session};
 use crate::target::{self, Named, with_type};
-use crate::Resource;
 
 pub(super) const FLAGS: &str = "
   -A, --all-namespaces       In all namespaces
@@ -71,9 +71,13 @@ async fn reads(session: &Session, args: &Args) -> Result<Vec<Read>> {
         return Ok(reads);
     }
     if args.words.is_empty() {
-        bail!(
+        eprintln!(
             "You must specify the type of resource to get. Use \"cox api-resources\" for a complete list of supported \
-             resources."
+             resources.\n"
+        );
+        bail!(
+            "Required resource not specified.\nUse \"cox explain <resource>\" for a detailed description of that resource \
+             (e.g. cox explain pods).\nSee 'cox get -h' for help and examples"
         );
     }
     let namespace = if args.on("all-namespaces") { "" } else { session.namespace.as_str() };
@@ -145,14 +149,14 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
     };
     for read in reads {
         match read.fetch(session, args, table::ACCEPT, "rows", query.clone()).await {
-            Ok(mut table) => match shown.last_mut() {
-                Some((last, whole)) if last.resource.full_name() == read.resource.full_name() => {
+            Ok(answer) => match (as_table(answer), shown.last_mut()) {
+                (mut table, Some((last, whole))) if last.resource.full_name() == read.resource.full_name() => {
                     let more = table.get_mut("rows").and_then(Value::as_array_mut).map(std::mem::take);
                     if let Some(rows) = whole.get_mut("rows").and_then(Value::as_array_mut) {
                         rows.extend(more.unwrap_or_default());
                     }
                 }
-                _ => shown.push((read, table)),
+                (table, _) => shown.push((read, table)),
             },
             Err(error) => failures.add(error, args),
         }
@@ -175,6 +179,19 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
         nothing(session, args, reads);
     }
     failures.end()
+}
+
+/// What is no Table is one of a name and an age.
+fn as_table(answer: Value) -> Value {
+    if answer.get("kind").and_then(Value::as_str) == Some("Table") {
+        return answer;
+    }
+    let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let age = api::printer::since(text("/metadata/creationTimestamp"), jiff::Timestamp::now().as_second());
+    json!({
+        "columnDefinitions": [{"name": "Name"}, {"name": "Age"}],
+        "rows": [{"cells": [text("/metadata/name"), age], "object": answer}],
+    })
 }
 
 fn style(args: &Args, read: &Read, wide: bool, several: bool) -> Style {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::pods::{self, Lines, containers, text};
-use crate::error::{Exit, Result, say};
+use crate::error::{Exit, Result, has_reason, say};
 use crate::flags::Args;
 use crate::session::{JSON, Query, Session};
 
@@ -184,7 +184,9 @@ fn query(args: &Args) -> Result<Query> {
 async fn sources(session: &Session, args: &Args) -> Result<Vec<Source>> {
     let wanted = args.get("container").or_else(|| args.words.get(1).map(String::as_str));
     if args.words.len() > 2 {
-        bail!("expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command");
+        bail!(
+            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command"
+        );
     }
     let pods = match (args.words.first(), args.get("selector")) {
         (Some(_), Some(_)) => bail!("only a selector (-l) or a POD name is allowed"),
@@ -216,7 +218,13 @@ async fn sources(session: &Session, args: &Args) -> Result<Vec<Source>> {
 
 async fn of_word(session: &Session, args: &Args, word: &str) -> Result<Vec<Value>> {
     let target = pods::pod_or_owner(session, word).await?;
-    let mut found = pods::pods_of(session, &target).await?;
+    let mut found = match pods::pods_of(session, &target).await {
+        Err(error) if has_reason(&error, "NotFound") && target.resource.is("", "Pod") => {
+            let (name, namespace) = (&target.name, &target.namespace);
+            bail!("error from server (NotFound): pods {name:?} not found in namespace {namespace:?}");
+        }
+        found => found?,
+    };
     if !args.on("all-pods") && found.len() > 1 {
         let name = text(found.first().context("there are several")?, "/metadata/name").to_owned();
         eprintln!("Found {} pods, using pod/{name}", found.len());

@@ -1,13 +1,34 @@
 //! The verbs: which there are, and how words become a call of one.
 
+mod api;
 mod apply;
+mod attach;
+mod auth;
+mod change;
+mod config;
+mod cp;
 mod create;
 mod delete;
+mod describe;
+mod diff;
+mod drain;
+mod edit;
+mod exec;
+mod explain;
+mod expose;
 mod get;
+mod label;
 mod logs;
+mod patch;
 mod pods;
+mod port_forward;
 mod registry;
 mod rollout;
+mod rules;
+mod run;
+mod scale;
+mod set;
+mod taint;
 mod wait;
 
 use crate::error::{Result, usage};

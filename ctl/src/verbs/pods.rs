@@ -85,7 +85,8 @@ pub(crate) fn pods_path(namespace: &str) -> String {
     if namespace.is_empty() { "/api/v1/pods".to_owned() } else { format!("/api/v1/namespaces/{namespace}/pods") }
 }
 
-/// The Pods behind an object, the most useful one first: ready before not ready, running before waiting, older before newer.
+/// The Pods behind an object, the most useful one first: ready before not ready, running before waiting, older
+/// before newer.
 pub(crate) async fn pods_of(session: &Session, target: &Target) -> Result<Vec<Value>> {
     let object = target.get(session).await?;
     if target.resource.is("", "Pod") {
@@ -107,7 +108,7 @@ pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -127,11 +128,14 @@ fn is_ready(pod: &Value) -> bool {
 /// Names of a Pod's containers, with the field they stand in.
 pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &str)> {
     ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |field| {
-        items(pod, match field {
-            "initContainers" => "/spec/initContainers",
-            "containers" => "/spec/containers",
-            _ => "/spec/ephemeralContainers",
-        })
+        items(
+            pod,
+            match field {
+                "initContainers" => "/spec/initContainers",
+                "containers" => "/spec/containers",
+                _ => "/spec/ephemeralContainers",
+            },
+        )
         .map(move |container| (field, text(container, "/name")))
     })
 }
@@ -143,7 +147,7 @@ pub(crate) fn container(pod: &Value, wanted: Option<&str>, is_quiet: bool) -> Re
         if containers(pod).any(|(_, found)| found == wanted) {
             return Ok(wanted.to_owned());
         }
-        bail!("container {wanted} not found in pod {name}");
+        bail!("container {wanted} is not valid for pod {name} out of: {}", all_containers(pod).join(", "));
     }
     let annotated = pod.pointer("/metadata/annotations").and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
     if let Some(wanted) = annotated.and_then(Value::as_str)
@@ -153,15 +157,20 @@ pub(crate) fn container(pod: &Value, wanted: Option<&str>, is_quiet: bool) -> Re
     }
     let first = items(pod, "/spec/containers").next().map(|c| text(c, "/name").to_owned());
     let first = first.with_context(|| format!("pod {name} has no containers"))?;
-    let all: Vec<String> = items(pod, "/spec/containers")
-        .map(|c| text(c, "/name").to_owned())
-        .chain(items(pod, "/spec/ephemeralContainers").map(|c| format!("{} (ephem)", text(c, "/name"))))
-        .chain(items(pod, "/spec/initContainers").map(|c| format!("{} (init)", text(c, "/name"))))
-        .collect();
+    let all = all_containers(pod);
     if all.len() > 1 && !is_quiet {
         eprintln!("Defaulted container {first:?} out of: {}", all.join(", "));
     }
     Ok(first)
+}
+
+/// The containers as they are listed to a person.
+fn all_containers(pod: &Value) -> Vec<String> {
+    items(pod, "/spec/containers")
+        .map(|c| text(c, "/name").to_owned())
+        .chain(items(pod, "/spec/ephemeralContainers").map(|c| format!("{} (ephem)", text(c, "/name"))))
+        .chain(items(pod, "/spec/initContainers").map(|c| format!("{} (init)", text(c, "/name"))))
+        .collect()
 }
 
 /// The Pods' resource, for targets that are made without discovery.

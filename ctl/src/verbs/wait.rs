@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::pods::{Lines, items, text};
 use crate::error::{ApiError, Exit, Result, has_reason};
 use crate::flags::Args;
+use crate::output::Told;
 use crate::output::columns::relaxed;
 use crate::output::jsonpath::{Template, plain};
-use crate::output::Told;
 use crate::session::{JSON, Query, Session};
 use crate::target::{self, Target};
 
@@ -48,11 +48,15 @@ impl For {
         }
         if let Some(rest) = text.strip_prefix("jsonpath=") {
             let rest = rest.trim_matches(['\'', '"']);
+            // A shell that does not take them away leaves quotes around the path.
             let end = rest.rfind('}').map_or(0, |at| at + 1);
             let (path, value) = match rest[end..].split_once('=') {
-                Some((before, value)) => (&rest[..end + before.len()], Some(value.trim_matches(['\'', '"']).to_owned())),
+                Some((before, value)) => {
+                    (&rest[..end + before.len()], Some(value.trim_matches(['\'', '"']).to_owned()))
+                }
                 None => (rest, None),
             };
+            let path = path.trim_matches(['\'', '"']);
             if path.is_empty() {
                 bail!("jsonpath expression cannot be empty");
             }
@@ -120,13 +124,22 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         let done = match timeout_at(deadline, one(&session, &target, &wanted)).await {
             Ok(done) => done?,
             Err(_) => {
-                eprintln!("error: timed out waiting for the condition on {}/{}", target.resource.plural, target.name);
+                match wanted {
+                    For::Create => eprintln!("error: timed out waiting for the condition"),
+                    _ => eprintln!(
+                        "error: timed out waiting for the condition on {}/{}",
+                        target.resource.plural, target.name
+                    ),
+                }
                 has_failed = true;
                 continue;
             }
         };
         let object = done.unwrap_or_default();
-        told.did(&target, "condition met", &object)?;
+        // What is gone, or never was, has nothing to show; kubectl says so of what a selector or name found.
+        if !(object.is_null() && target.object.is_none()) {
+            told.did(&target, "condition met", &object)?;
+        }
     }
     if has_failed { Err(Exit(1).into()) } else { Ok(()) }
 }

@@ -32,5 +32,8 @@ fn answer(mut stream: TcpStream, body: &str) -> std::io::Result<()> {
     }
     println!("{}", request.trim());
     let length = body.len();
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
 }

@@ -27,11 +27,8 @@ impl Cluster {
     pub fn up(cox: impl AsRef<Path>, arguments: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("cox-test-").tempdir().context("make a folder for the cluster")?;
         let (network, dir) = (Network::lonely()?, home.path().join("data"));
-        let kubectl = Kubectl {
-            entry: network.entry(),
-            kubeconfig: dir.join("kubeconfig"),
-            home: home.path().to_owned(),
-        };
+        let kubectl =
+            Kubectl { entry: network.entry(), kubeconfig: dir.join("kubeconfig"), home: home.path().to_owned() };
         let cluster = Self {
             network,
             kubectl,

@@ -105,7 +105,8 @@ fn position(list: &[Value], item: &Value, key: &str) -> Option<usize> {
     list.iter().position(|other| identity(other, key) == wanted)
 }
 
-/// Items that `order` names stand in its order; the others keep the order that they had before; where both meet, an other
+/// Items that `order` names stand in its order; the others keep the order that they had before; where both meet, an
+/// other
 /// comes first only if it stood before the named one.
 pub(super) fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: &str) -> Result<Vec<Value>, Status> {
     if !key.is_empty()

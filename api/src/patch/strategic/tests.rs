@@ -1,3 +1,5 @@
+//! Tests of strategic merge patch against recorded answers of the reference.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;

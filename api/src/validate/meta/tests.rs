@@ -1,3 +1,5 @@
+//! Tests of metadata validation.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;

@@ -25,7 +25,8 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>> {
         rest = &rest[end + 1..];
         if let Some(quoted) = unquoted(inner) {
             push(&mut open, Node::Text(quoted))?;
-        } else if let Some(path) = inner.strip_prefix("range").filter(|p| !p.starts_with(|c: char| c.is_alphanumeric())) {
+        } else if let Some(path) = inner.strip_prefix("range").filter(|p| !p.starts_with(|c: char| c.is_alphanumeric()))
+        {
             open.push((steps(path.trim())?, Vec::new()));
         } else if inner == "end" {
             let (path, body) = open.pop().context("unexpected end")?;

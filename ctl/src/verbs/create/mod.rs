@@ -1,9 +1,13 @@
 //! `create`: objects from files, and generators of common kinds.
 
-use anyhow::{Context as _, bail};
+pub(super) mod generate;
+pub(super) mod rbac;
+pub(super) mod workload;
+
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
-use crate::error::{Exit, Result, say};
+use crate::error::{ApiError, Exit, Result, say};
 use crate::flags::Args;
 use crate::output::{DryRun, Told};
 use crate::session::{JSON, Query, Session};
@@ -21,7 +25,9 @@ pub(super) const FLAGS: &str = "
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     if let Some(word) = args.words.first() {
-        bail!("unexpected argument {word:?}: create -f FILE, or one of the generators that \"cox create --help\" lists");
+        bail!(
+            "unexpected argument {word:?}: create -f FILE, or one of the generators that \"cox create --help\" lists"
+        );
     }
     let session = Session::open(args).await?;
     if let Some(path) = args.get("raw") {
@@ -39,7 +45,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             continue;
         }
         let made = match target::of_manifest(&session, manifest).await {
-            Ok(target) => one(&session, args, &mut told, &target).await,
+            Ok(target) => one(&session, args, &mut told, &target, "created").await,
             Err(error) => Err(error),
         };
         if let Err(error) = made {
@@ -57,8 +63,44 @@ pub(super) fn selected(args: &Args, object: &Value) -> Result<bool> {
     Ok(selector.matches(&object.pointer("/metadata/labels").and_then(Value::as_object)))
 }
 
+/// Flags of the generators.
+pub(super) const GENERATOR_FLAGS: &str = "
+      --save-config      Remember the object in its annotation, for apply
+      --field-manager=   Name of the owner of the fields
+      --validate[=strict]  strict, warn or ignore: what the server does about unknown fields
+";
+
+/// Creates what a generator made.
+async fn made(args: &Args, object: Value) -> Result<()> {
+    let session = Session::open(args).await?;
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let resource = session.discovery().await?.of_kind(&api_version, &kind);
+    let resource = resource.with_context(|| format!("the server has no {kind} in {api_version}"))?.clone();
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let namespace = if resource.is_namespaced { session.namespace.clone() } else { String::new() };
+    let mut object = object;
+    if resource.is_namespaced && session.is_namespace_given {
+        object["metadata"]["namespace"] = namespace.as_str().into();
+    }
+    let target = Target { resource, namespace, name, object: Some(object), source: None };
+    let made = one(&session, args, &mut Told::new(args)?, &target, "created").await;
+    // kubectl wraps the server's error for all but these, and then says no more that it is the server's.
+    let is_plain = matches!(kind.as_str(), "Namespace" | "Role" | "ClusterRole");
+    made.map_err(|error| match error.downcast_ref::<ApiError>() {
+        Some(api) if !is_plain && !api.is("Invalid") => anyhow!("failed to create {}: {api}", kind.to_lowercase()),
+        _ => error,
+    })
+}
+
 /// Creates one object and tells of it.
-pub(super) async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
+pub(super) async fn one(
+    session: &Session,
+    args: &Args,
+    told: &mut Told<'_>,
+    target: &Target,
+    what: &str,
+) -> Result<()> {
     let object = target.object.as_ref().context("a target from a file has its object")?;
     let object = if args.on("save-config") { apply::with_memory(object) } else { object.clone() };
     let dry = DryRun::of(args)?;
@@ -71,7 +113,7 @@ pub(super) async fn one(session: &Session, args: &Args, told: &mut Told<'_>, tar
     };
     let mut target = target.clone();
     target.name = made.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    told.did(&target, "created", &made)
+    told.did(&target, what, &made)
 }
 
 /// The query of a request that writes.
@@ -80,7 +122,9 @@ pub(super) fn write_query(args: &Args, dry: DryRun, manager: &str) -> Result<Que
         None | Some("strict" | "true") => "Strict",
         Some("warn") => "Warn",
         Some("ignore" | "false") => "Ignore",
-        Some(other) => bail!("invalid - validate option {other:?}; must be one of: strict (or true), warn, ignore (or false)"),
+        Some(other) => {
+            bail!("invalid - validate option {other:?}; must be one of: strict (or true), warn, ignore (or false)")
+        }
     };
     let manager = args.get("field-manager").unwrap_or(manager);
     Ok(dry.query(Query::new().with("fieldManager", manager).with("fieldValidation", validation)))

@@ -15,7 +15,8 @@ pub(super) fn rows(table: &mut Value, path: &str) -> Result<()> {
     if let Some(rows) = table.get_mut("rows").and_then(Value::as_array_mut) {
         let null = Value::Null;
         rows.sort_by(|a, b| {
-            let object = |row: &Value| template.values(row.get("object").unwrap_or(&null)).first().map(|v| (*v).clone());
+            let object =
+                |row: &Value| template.values(row.get("object").unwrap_or(&null)).first().map(|v| (*v).clone());
             compare(object(a).as_ref(), object(b).as_ref())
         });
     }

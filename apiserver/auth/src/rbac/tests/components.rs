@@ -96,8 +96,50 @@ fn components_may_do_their_work() {
             controller("endpoint-controller"),
             &["create core/endpoints ns", "update core/endpoints ns/e", "delete core/endpoints ns/e"],
         ),
-        (controller("generic-garbage-collector"), &["delete apps/replicasets ns/r", "patch core/pods ns/p"]),
-        (controller("pod-garbage-collector"), &["delete core/pods ns/p", "patch core/pods/status ns/p"]),
+        (
+            controller("generic-garbage-collector"),
+            &[
+                "delete apps/replicasets ns/r",
+                "patch core/pods ns/p",
+                "get example.com/things ns/t",
+                "watch example.com/things",
+                "create core/events ns",
+            ],
+        ),
+        (
+            controller("pod-garbage-collector"),
+            &["delete core/pods ns/p", "patch core/pods/status ns/p", "get core/nodes -/n"],
+        ),
+        (
+            controller("disruption-controller"),
+            &[
+                "update policy/poddisruptionbudgets/status ns/b",
+                "patch core/pods/status ns/p",
+                "get apps/statefulsets ns/s",
+                "get example.com/things/scale ns/t",
+                "create core/events ns",
+            ],
+        ),
+        (
+            controller("replication-controller"),
+            &[
+                "create core/pods ns",
+                "patch core/pods ns/p",
+                "delete core/pods ns/p",
+                "update core/replicationcontrollers/status ns/r",
+            ],
+        ),
+        (
+            controller("endpointslicemirroring-controller"),
+            &[
+                "create discovery.k8s.io/endpointslices ns",
+                "update discovery.k8s.io/endpointslices ns/s",
+                "delete discovery.k8s.io/endpointslices ns/s",
+            ],
+        ),
+        (controller("pvc-protection-controller"), &["update core/persistentvolumeclaims ns/c", "list core/pods ns"]),
+        (controller("pv-protection-controller"), &["update core/persistentvolumes -/v"]),
+        (controller("token-cleaner"), &["delete core/secrets kube-system/bootstrap-token-x"]),
         (
             controller("certificate-controller"),
             &[
@@ -140,14 +182,7 @@ fn components_may_do_their_work() {
                 "create core/events ns",
             ],
         ),
-        (
-            UserInfo::node("n"),
-            &[
-                "watch core/services",
-                "watch core/nodes",
-                "watch discovery.k8s.io/endpointslices",
-            ],
-        ),
+        (UserInfo::node("n"), &["watch core/services", "watch core/nodes", "watch discovery.k8s.io/endpointslices"]),
     ];
     for (user, requests) in table {
         for request in *requests {

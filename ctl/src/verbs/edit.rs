@@ -1,0 +1,127 @@
+//! `edit`: an object in an editor; what was changed is sent, errors open the editor again.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::Value;
+
+use super::change::difference;
+use crate::Target;
+use crate::apply;
+use crate::error::{self, Exit, Result};
+use crate::flags::Args;
+use crate::output::{self, Told};
+use crate::session::{Query, Session};
+use crate::target;
+
+pub(super) const FLAGS: &str = "
+      --subresource=      A subresource of the object, such as status
+      --save-config       Remember the object in its annotation, for apply
+      --validate[=strict] strict, warn or ignore: what the server does about unknown fields
+      --field-manager=    Name of the owner of the fields
+      --output-patch      Print the patch
+      --windows-line-endings  Accepted
+";
+
+const HEAD: &str = "\
+# Please edit the object below. Lines beginning with a '#' will be ignored,
+# and an empty file will abort the edit. If an error occurs while saving this file will be
+# reopened with the relevant failures.
+#
+";
+
+pub(super) async fn run(args: &Args) -> Result<()> {
+    let session = Session::open(args).await?;
+    let mut told = Told::new(args)?;
+    for target in target::targets(&session, args, &args.words).await? {
+        one(&session, args, &mut told, &target).await?;
+    }
+    Ok(())
+}
+
+async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
+    let suffix = args.get("subresource").map(|s| format!("/{s}")).unwrap_or_default();
+    let path = format!("{}{suffix}", target.path());
+    let mut before = session.get(&path).await?;
+    output::without_managed_fields(&mut before);
+    let file = std::env::temp_dir().join(format!("cox-edit-{}-{}.yaml", std::process::id(), target.name));
+    let original = api::yaml::to_string(&before);
+    let mut text = original.clone();
+    let mut problem: Option<String> = None;
+    loop {
+        let comment = problem.as_deref().map(|p| p.lines().map(|l| format!("# {l}\n")).collect::<String>() + "#\n");
+        std::fs::write(&file, format!("{HEAD}{}{text}", comment.unwrap_or_default()))
+            .with_context(|| format!("write {}", file.display()))?;
+        open_editor(&file)?;
+        let edited = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let edited: String = edited.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+        let is_same = edited == original || edited.trim().is_empty();
+        if is_same || (problem.is_some() && edited == text) {
+            return cancelled(&file, problem.is_some());
+        }
+        text = edited;
+        match send(session, args, target, &path, &before, &text).await {
+            Ok(None) => return cancelled(&file, false),
+            Ok(Some(object)) => {
+                std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+                return told.did(target, "edited", &object);
+            }
+            Err(error) => problem = Some(error::text(&error)),
+        }
+    }
+}
+
+fn cancelled(file: &Path, has_failed: bool) -> Result<()> {
+    if has_failed {
+        eprintln!(
+            "error: Edit cancelled, no valid changes were saved.\nA copy of your changes has been stored to {:?}",
+            file.display().to_string()
+        );
+        return Err(Exit(1).into());
+    }
+    std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+    eprintln!("Edit cancelled, no changes made.");
+    Ok(())
+}
+
+/// Sends what was changed; `None` when nothing was.
+async fn send(
+    session: &Session,
+    args: &Args,
+    target: &Target,
+    path: &str,
+    before: &Value,
+    text: &str,
+) -> Result<Option<Value>> {
+    let document = api::yaml::parse(text.as_bytes()).map_err(|error| anyhow!("{error}"))?;
+    let mut after = document.value;
+    if after.pointer("/metadata/name") != before.pointer("/metadata/name") {
+        bail!("the name of an object cannot be changed");
+    }
+    if *before == after {
+        return Ok(None);
+    }
+    if args.on("save-config") || apply::last_applied(&after).is_some() && args.on("save-config") {
+        after = apply::with_memory(&after);
+    }
+    let (patch, content_type) = difference(&target.resource, before, &after);
+    if args.on("output-patch") {
+        output::line(format!("Patch: {patch}"))?;
+    }
+    let manager = args.get("field-manager").unwrap_or("kubectl-edit");
+    let query = Query::new().with("fieldManager", manager).with("fieldValidation", "Strict");
+    session.patch(&query.on(path), content_type, &patch).await.map(Some)
+}
+
+/// Runs $KUBE_EDITOR or $EDITOR, which may have words of their own, or vi.
+fn open_editor(file: &Path) -> Result<()> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let editor = set("KUBE_EDITOR").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let shell = Command::new("/bin/sh").arg("-c").arg(format!("{editor} \"$0\"")).arg(file).status();
+    let status = shell.with_context(|| format!("run the editor {editor:?}"))?;
+    if !status.success() {
+        bail!("there was a problem with the editor {editor:?}");
+    }
+    Ok(())
+}
