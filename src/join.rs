@@ -1,6 +1,5 @@
 //! Joining a server: the token pins the server's CA; the node's certificates come by CertificateSigningRequests that
-//! the
-//! server approves (TLS bootstrap, as kubeadm's and k3s's).
+//! the server approves (TLS bootstrap, as kubeadm's and k3s's).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -128,14 +128,15 @@ fn who_may_not_join_is_told_why_and_nothing_is_left() {
             assert!(!machines.machine(2).data().exists(), "{why}: the data directory is left");
         }
     }
-    // The token's time is over, then it is deleted.
+    // The token's time is over; another one is deleted.
     let secret = format!("bootstrap-token-{}", parts[0]);
     let past = r#"{"stringData":{"expiration":"2020-01-01T00:00:00Z"}}"#;
     kubectl.kubectl(&["-n", "kube-system", "patch", "secret", &secret, "-p", past]).unwrap();
     let error = join(&machines, 2, &token).unwrap_err().to_string();
     assert!(error.contains("does not accept the token"), "{error}");
-    run(&mut machines.cox(1, &["token", "delete", parts[0]]).unwrap()).unwrap();
-    let error = join(&machines, 2, &token).unwrap_err().to_string();
+    let deleted = self::token(&machines);
+    run(&mut machines.cox(1, &["token", "delete", &deleted[..6]]).unwrap()).unwrap();
+    let error = join(&machines, 2, &deleted).unwrap_err().to_string();
     assert!(error.contains("does not accept the token"), "{error}");
     assert!(!machines.machine(2).data().exists());
     let nodes = kubectl.kubectl(&["get", "nodes", "-o", "name"]).unwrap();

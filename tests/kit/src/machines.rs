@@ -118,7 +118,10 @@ impl Machines {
         run(in_network(switch, "ip").args(plug))?;
         run(in_network(switch, "ip").args(["link", "set", &port, "master", "switch", "up"]))?;
         let address = format!("{}/24", machine.ip);
-        let steps: [&[&str]; 3] = [
+        // A machine keeps its network card: others go on knowing it after a power cut.
+        let card = format!("02:00:00:00:63:{number:02x}");
+        let steps: [&[&str]; 4] = [
+            &["link", "set", "eth0", "address", &card],
             &["address", "add", &address, "dev", "eth0"],
             &["link", "set", "eth0", "up"],
             &["route", "add", "blackhole", "default"],
