@@ -91,7 +91,7 @@ pub(crate) fn parse(bytes: &[u8], source: &str, into: &mut Vec<Manifest>) -> Res
         values
     } else {
         let documents = api::yaml::parse_all(bytes).map_err(|error| wrong(error.to_string()))?;
-        for duplicate in documents.iter().flat_map(|d| &d.duplicates) {
+        if let Some(duplicate) = documents.iter().flat_map(|d| &d.duplicates).next() {
             return Err(wrong(format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {duplicate}")));
         }
         documents.into_iter().map(|d| d.value).collect()

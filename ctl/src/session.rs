@@ -1,6 +1,8 @@
 //! One verb's connection to a cluster: who, where, in which namespace; requests and their failures.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
@@ -26,30 +28,13 @@ pub(crate) struct Session {
     pub is_namespace_given: bool,
     /// The server's address as it is shown.
     pub server: String,
-    warned: parking::Seen,
-    /// How many warnings were shown.
-    pub warnings: AtomicUsize,
+    /// Warnings that were shown: each is shown once.
+    warned: Mutex<HashSet<String>>,
     discovery: OnceCell<Discovery>,
 }
 
-/// Warnings that were shown already.
-mod parking {
-    use std::collections::HashSet;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    pub(super) struct Seen(Mutex<HashSet<String>>);
-
-    impl Seen {
-        /// Whether the text is new.
-        pub(super) fn add(&self, text: &str) -> bool {
-            match self.0.lock() {
-                Ok(mut seen) => seen.insert(text.to_owned()),
-                Err(_) => true,
-            }
-        }
-    }
-}
+/// How many warnings of servers were shown.
+pub(crate) static WARNINGS: AtomicUsize = AtomicUsize::new(0);
 
 /// A query string, percent-encoded.
 #[derive(Clone, Debug, Default)]
@@ -106,8 +91,7 @@ impl Session {
             namespace,
             is_namespace_given: args.has("namespace"),
             server,
-            warned: parking::Seen::default(),
-            warnings: AtomicUsize::new(0),
+            warned: Mutex::default(),
             discovery: OnceCell::new(),
         })
     }
@@ -164,8 +148,9 @@ impl Session {
             let text = String::from_utf8_lossy(value.as_bytes());
             let Some(text) = text.strip_prefix("299 ").and_then(|rest| rest.split_once(' ')) else { continue };
             let text = text.1.trim_matches('"').replace("\\\"", "\"").replace("\\\\", "\\");
-            if self.warned.add(&text) {
-                self.warnings.fetch_add(1, Ordering::Relaxed);
+            // A thread that panicked while it held the lock leaves nothing half done: the set is as good as before.
+            if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+                WARNINGS.fetch_add(1, Ordering::Relaxed);
                 eprintln!("Warning: {text}");
             }
         }

@@ -102,7 +102,7 @@ async fn send(
     if *before == after {
         return Ok(None);
     }
-    if args.on("save-config") || apply::last_applied(&after).is_some() && args.on("save-config") {
+    if args.on("save-config") {
         after = apply::with_memory(&after);
     }
     let (patch, content_type) = difference(&target.resource, before, &after);

@@ -75,7 +75,7 @@ async fn run(args: &Args, map: Map) -> Result<()> {
     for_each(&session, args, &objects, async |target| {
         if args.on("list") {
             let object = target.get(&session).await?;
-            output::line(format!("Listing {}s for {}:", map.word, target.shown().replace('/', "/")))?;
+            output::line(format!("Listing {}s for {}:", map.word, target.shown()))?;
             let members = object.pointer(&format!("/metadata/{}", map.field)).and_then(Value::as_object);
             for (key, value) in members.into_iter().flatten() {
                 output::line(format!(" {key}={}", value.as_str().unwrap_or_default()))?;

@@ -31,9 +31,12 @@ mod set;
 mod taint;
 mod wait;
 
+use std::sync::atomic::Ordering;
+
 use crate::error::{Result, usage};
 use crate::flags::{self, Args, GLOBAL};
 use crate::output;
+use crate::session::WARNINGS;
 
 use registry::{VERBS, Verb};
 
@@ -56,7 +59,13 @@ pub(crate) async fn run(words: Vec<String>) -> Result<()> {
         return help(verb);
     }
     let args = Args::parse(verb.name, verb.flags, rest)?;
-    (verb.run)(&args).await
+    (verb.run)(&args).await?;
+    match WARNINGS.load(Ordering::Relaxed) {
+        count if count > 0 && args.on("warnings-as-errors") => {
+            anyhow::bail!("{count} warning{} received", if count == 1 { "" } else { "s" })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn asks_help(words: &[String]) -> bool {

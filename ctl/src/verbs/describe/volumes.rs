@@ -5,8 +5,10 @@ use serde_json::Value;
 use super::text::{Text, is_on, number, or_none, plain};
 use crate::verbs::pods::{items, text};
 
+type Kind = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// The fields that are shown of each kind of volume: the member, what it is, and titles with pointers.
-const KINDS: &[(&str, &str, &[(&str, &str)])] = &[
+const KINDS: &[Kind] = &[
     ("hostPath", "HostPath (bare host directory volume)", &[("Path", "/path"), ("HostPathType", "/type")]),
     (
         "emptyDir",
