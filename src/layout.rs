@@ -72,10 +72,6 @@ impl Layout {
         self.dir.join("runtime")
     }
 
-    pub fn run(&self) -> PathBuf {
-        self.dir.join("run")
-    }
-
     pub fn kubelet(&self) -> PathBuf {
         self.dir.join("kubelet")
     }

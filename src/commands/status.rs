@@ -26,7 +26,8 @@ pub fn run(args: &DirArgs) -> Result<()> {
     println!("process    {pid}, {}", usage(pid)?);
     println!("disk       {}", megabytes(size_of(layout.dir())));
     let (text, wrong) = if layout.kubeconfig().exists() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
         runtime.block_on(ask(&layout))?
     } else {
         ("node       an agent's: `cox status` on the server shows how the cluster is\n".to_owned(), Vec::new())
