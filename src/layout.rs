@@ -4,10 +4,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
+
+/// A killed process's lock lives on for a moment in a child that was forked and has not come to its exec yet.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Where a cluster lives when no `--data-dir` is given.
 pub const DEFAULT_DIR: &str = "/var/lib/cox";
@@ -93,27 +99,28 @@ impl Layout {
     /// Takes the directory for this process; a second one is refused. The lock goes with the process, however it ends.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.dir.join("cox.lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock { _file: lock, pid_file: self.pid_file() }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => match self.running() {
-                Some(pid) => bail!("a cluster runs already from {} (process {pid})", self.dir.display()),
-                None => bail!("{} is in use by another process", self.dir.display()),
-            },
-            Err((_, errno)) => Err(errno).with_context(|| format!("lock {}", path.display())),
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let mut file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
+        let start = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Lock { _file: lock, pid_file: self.pid_file() }),
+                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < LOCK_PATIENCE => file = back,
+                Err((_, Errno::EWOULDBLOCK)) => match self.running() {
+                    Some(pid) => bail!("a cluster runs already from {} (process {pid})", self.dir.display()),
+                    None => bail!("{} is in use by another process", self.dir.display()),
+                },
+                Err((_, errno)) => return Err(errno).with_context(|| format!("lock {}", path.display())),
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
     }
 
     /// Whether a process has the directory. It has it a moment longer than its pid is written.
     pub fn is_taken(&self) -> bool {
         let Ok(lock) = OpenOptions::new().write(true).open(self.dir.join("cox.lock")) else { return false };
-        matches!(Flock::lock(lock, FlockArg::LockExclusiveNonblock), Err((_, nix::errno::Errno::EWOULDBLOCK)))
+        matches!(Flock::lock(lock, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
     }
 
     /// The process that runs this cluster, if one does.

@@ -295,6 +295,10 @@ fn random() -> u64 {
     RandomState::new().hash_one(Instant::now())
 }
 
+/// A killed process's lock lives on for a moment in a child that was forked and has not come to its exec yet.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// Keeps a second process out for as long as the file is open.
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");
@@ -302,10 +306,14 @@ fn lock(dir: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     let file =
         options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io_error(&operation))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(io_error(operation)(std::io::ErrorKind::WouldBlock.into())),
-        Err(TryLockError::Error(error)) => Err(io_error(operation)(error)),
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(io_error(operation)(std::io::ErrorKind::WouldBlock.into())),
+            Err(TryLockError::Error(error)) => return Err(io_error(operation)(error)),
+        }
     }
 }
 

@@ -71,6 +71,23 @@ pub struct Core {
     _lock: Flock<File>,
 }
 
+/// A killed core's lock lives on for a moment in a shim that was forked and has not come to its exec yet.
+const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Takes the lock, waiting for a process that is about to end.
+async fn take(mut file: File) -> Option<Flock<File>> {
+    let start = tokio::time::Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if start.elapsed() > LOCK_PATIENCE => return None,
+            Err((back, _)) => file = back,
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
 impl Core {
     /// Opens the runtime of one node: takes up the sandboxes that run, and removes what an earlier core left half-made.
     pub async fn open(config: Config) -> cri::Result<Arc<Core>> {
@@ -80,8 +97,9 @@ impl Core {
         }
         files::private_directory(&config.socket_directory()).map_err(failed)?;
         let lock = File::options().create(true).truncate(false).write(true).open(config.root.join("lock"));
-        let lock = Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| failed(io::Error::other(format!("{} is in use by another process", config.root.display()))))?;
+        let lock = take(lock.map_err(failed)?).await.ok_or_else(|| {
+            failed(io::Error::other(format!("{} is in use by another process", config.root.display())))
+        })?;
         let layout = Layout::detect().map_err(failed)?;
         prepare_cgroups(&layout, &config).map_err(failed)?;
         let images = Arc::new(Store::open(&config.root, config.mirrors.clone()).map_err(failed)?);
