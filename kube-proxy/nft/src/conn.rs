@@ -1,5 +1,8 @@
 //! A connection to the kernel: applies transactions and reads back what is there.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use std::io;
 
 use crate::batch::{Batch, family_number};
@@ -28,6 +31,10 @@ pub struct SetInfo {
     /// Whether rules fill it and its elements expire.
     pub dynamic: bool,
 }
+
+/// How often a dump that a rehash disturbed is repeated, and the pause before: a rehash takes milliseconds.
+const REHASH_READS: u32 = 200;
+const REHASH_PAUSE: Duration = Duration::from_millis(5);
 
 /// A netlink socket for nf_tables. Calls block, for as long as the kernel works.
 #[derive(Debug)]
@@ -140,7 +147,23 @@ impl Connection {
     }
 
     /// The elements of a set.
+    ///
+    /// While the kernel rehashes a large set, its dump tells some elements twice and skips as many: such an answer is
+    /// asked for again.
     pub fn elements(&mut self, table: &Table, set: &str) -> Result<Vec<Element>, Error> {
+        let mut found = self.dump_elements(table, set)?;
+        for _ in 0..REHASH_READS {
+            let distinct: HashSet<_> = found.iter().map(|one| (&one.key, one.interval_end)).collect();
+            if distinct.len() == found.len() {
+                break;
+            }
+            std::thread::sleep(REHASH_PAUSE);
+            found = self.dump_elements(table, set)?;
+        }
+        Ok(found)
+    }
+
+    fn dump_elements(&mut self, table: &Table, set: &str) -> Result<Vec<Element>, Error> {
         let found = std::cell::RefCell::new(Vec::new());
         self.dump(
             uapi::MSG_GETSETELEM,
