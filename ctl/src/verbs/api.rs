@@ -104,7 +104,7 @@ pub(super) async fn cluster_info(args: &Args) -> Result<()> {
 
 pub(super) async fn version(args: &Args) -> Result<()> {
     // The API that this command speaks.
-    const GIT_VERSION: &str = "v1.36.0";
+    const GIT_VERSION: &str = "v1.36.2+cox1";
     let client = json!({"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": platform()});
     let server = match args.on("client") {
         true => None,
