@@ -140,6 +140,11 @@ impl Drop for Cluster {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("the cluster's log ends:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            for words in [&["get", "pods", "-A", "-o", "wide"][..], &["get", "events", "--sort-by=.lastTimestamp"]] {
+                // Nobody may answer any more; that was seen by the test.
+                let shown = self.kubectl(&[words, &["--request-timeout=5s"]].concat());
+                eprintln!("{}", shown.unwrap_or_else(|error| format!("{error:#}")));
+            }
         }
         if let Err(error) = run(&mut self.cox(&["reset", "--yes"])) {
             eprintln!("the cluster in {} is left behind: {error:#}", self.dir.display());
