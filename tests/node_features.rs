@@ -59,6 +59,9 @@ fn kubectl_top_shows_what_is_used() {
     let one = cluster.kubectl(&["top", "pod", "-l", "app=idle", "--containers", "--no-headers"]).unwrap();
     assert!(one.starts_with("idle") && one.contains("main") && one.lines().count() == 1, "{one}");
 
+    let same = run(&mut cluster.verb(&["top", "pod", "busy", "--no-headers"])).unwrap();
+    assert!(same.starts_with("busy"), "{same}");
+
     // As objects, as a table, in discovery; with upstream's words for what is not there.
     let metrics = cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/busy"]).unwrap();
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
@@ -321,8 +324,6 @@ fn a_changed_configmap_appears_whole_in_its_volume() {
     let script = "while :; do d=$(readlink -f /all/..data); a=$(cat $d/a 2>/dev/null); b=$(cat $d/b 2>/dev/null); \
                   [ -n \"$a\" ] && [ -n \"$b\" ] && [ \"$a\" != \"$b\" ] && echo torn; sleep 0.01; done";
     let mounts = "volumeMounts: [{name: v, mountPath: /all}, {name: v, mountPath: /one/a, subPath: a}]";
-    let image = shell();
-    drop(image);
     let script = format!("trap 'exit 0' TERM; {script}").replace("readlink -f", "busybox readlink -f");
     cluster.apply(&pod("reads", &script, mounts, "volumes: [{name: v, configMap: {name: settings}}]")).unwrap();
     cluster.wait_ready("reads").unwrap();
@@ -334,6 +335,38 @@ fn a_changed_configmap_appears_whole_in_its_volume() {
     }
     assert_eq!(read("/one/a").unwrap(), "one", "a subPath stays as it was when it was mounted");
     assert_eq!(cluster.kubectl(&["logs", "reads"]).unwrap(), "", "no reader saw half of an update");
+}
+
+#[test]
+fn a_long_log_is_rotated() {
+    let cluster = cluster();
+    // 13 MB at once, more than the 10 Mi that a log may have; then a line from time to time.
+    let long = "x".repeat(990);
+    let script = format!(
+        "trap 'exit 0' TERM; n=0; while [ $n -lt 13000 ]; do echo {long} $n; n=$((n+1)); done; \
+         while :; do echo tick; sleep 0.2; done"
+    );
+    cluster.apply(&pod("talks", &script, "", "")).unwrap();
+    cluster.wait_ready("talks").unwrap();
+    let logs = || -> anyhow::Result<Vec<std::path::PathBuf>> {
+        let mut found = Vec::new();
+        for folder in std::fs::read_dir(cluster.dir.join("log/pods"))? {
+            let folder = folder?.path();
+            if folder.to_string_lossy().contains("default_talks_") {
+                for file in std::fs::read_dir(folder.join("main"))? {
+                    found.push(file?.path());
+                }
+            }
+        }
+        Ok(found)
+    };
+    let rotated = wait_for("the log to be rotated", PATIENCE, || Ok(Some(logs()?).filter(|files| files.len() > 1)));
+    let rotated = rotated.unwrap();
+    assert!(rotated.iter().any(|file| file.file_name().is_some_and(|name| name == "0.log")), "{rotated:?}");
+    wait_for("lines in the new file", PATIENCE, || {
+        Ok((cluster.kubectl(&["logs", "talks", "--tail=1"])? == "tick\n").then_some(()))
+    })
+    .unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub mod events;
 pub mod informer;
 pub mod leader;
 pub mod queue;
+pub mod tls;
 pub mod transport;
 pub mod volumes;
 
