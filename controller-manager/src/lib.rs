@@ -16,6 +16,7 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod owner;
+mod persistent_volume;
 mod pod_gc;
 mod pods;
 mod protection;
@@ -84,5 +85,6 @@ fn start(context: &Arc<Context>, authority: Authority, range: Option<load_balanc
     endpointslice_mirroring::start(context);
     cluster_role_aggregation::start(context);
     protection::start(context);
+    persistent_volume::start(context);
     token_cleaner::start(context);
 }

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Access, Indexes};
 use super::{Certificates, Server, Shared};
 use crate::allocate::Allocator;
-use crate::cache::Caches;
+use crate::cache::{Caches, Observer};
 use crate::cache::feed::{FeedError, TransformerFor};
 use crate::config::Config;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::proxy::KubeletClient;
 use crate::quirks;
+use crate::resource_metrics::{self, switch};
 use crate::rows::{self, Rows};
 
 /// How long the caches may take to hold what the store held at the start.
@@ -54,9 +55,10 @@ impl Server {
         let kubelets = KubeletClient::new(&certificates.kubelet_client, &certificates.authority)?;
         let indexes = Arc::new(Indexes::default());
         let allocator = Allocator::new(&settings);
+        let metrics_switch = Arc::new(switch::Switch::default());
         let storage = rows::storage_rows(&table).into_iter();
-        let (caches, feed) =
-            Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
+        let observers: Vec<Arc<dyn Observer>> = vec![indexes.clone(), allocator.clone(), metrics_switch.clone()];
+        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, observers).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
         let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
@@ -65,6 +67,7 @@ impl Server {
             leases: Leases::new(kv.clone(), ttl),
             rows: ArcSwap::from_pointee(rows),
             metrics: Metrics::default(),
+            gauge: resource_metrics::Gauge::default(),
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
             access,
@@ -82,6 +85,8 @@ impl Server {
         tokio::spawn(crate::compact::run(shared.clone()));
         let server = Self { shared };
         server.bootstrap().await?;
+        switch::set(&server.shared).await;
+        tokio::spawn(switch::follow(server.shared.clone(), metrics_switch));
         Ok(server)
     }
 

@@ -67,6 +67,8 @@ pub struct Core {
     pub(crate) sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
     pub(crate) containers: Mutex<BTreeMap<String, Arc<Container>>>,
     pub(crate) ipam: Mutex<Ipam>,
+    /// Whose turn it is to say where the node's ports lead.
+    pub(crate) ports: Mutex<()>,
     events: broadcast::Sender<Event>,
     _lock: Flock<File>,
 }
@@ -112,6 +114,7 @@ impl Core {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             ipam: Mutex::new(ipam),
+            ports: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),
             _lock: lock,
         });
