@@ -1,12 +1,15 @@
 //! How every component reaches the API: a `kube::Client` over a socket or in process, and what control loops share:
 //! informers, a work queue, leader election by Lease, event recording.
 
+pub mod backoff;
+pub mod beat;
 pub mod events;
 pub mod informer;
 pub mod leader;
 pub mod queue;
 pub mod transport;
 
+pub use backoff::Backoff;
 pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use queue::WorkQueue;

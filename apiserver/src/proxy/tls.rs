@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use apiserver_auth::pki::Pair;
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -14,7 +15,7 @@ use crate::server::tls::{TlsError, parse};
 /// How the server connects.
 pub struct KubeletClient {
     /// With our client certificate, to servers whose certificate our CA signed.
-    pub kubelet: Arc<ClientConfig>,
+    kubelet: ArcSwap<ClientConfig>,
     /// To Pods that speak HTTPS: upstream does not verify them either.
     pub anyone: Arc<ClientConfig>,
 }
@@ -23,22 +24,35 @@ impl KubeletClient {
     /// `authority` is the CA in PEM that kubelets' serving certificates are signed by.
     pub fn new(client: &Pair, authority: &str) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
-            roots.add(certificate?)?;
-        }
-        let (chain, key) = parse(client)?;
-        let kubelet = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)?;
         let anyone = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_no_client_auth();
-        Ok(Self { kubelet: Arc::new(kubelet), anyone: Arc::new(anyone) })
+        Ok(Self { kubelet: ArcSwap::from_pointee(to_kubelets(client, authority)?), anyone: Arc::new(anyone) })
     }
+
+    /// Shows another client certificate from the next connection on.
+    pub fn renew(&self, client: &Pair, authority: &str) -> Result<(), TlsError> {
+        self.kubelet.store(Arc::new(to_kubelets(client, authority)?));
+        Ok(())
+    }
+
+    pub fn kubelet(&self) -> Arc<ClientConfig> {
+        self.kubelet.load_full()
+    }
+}
+
+fn to_kubelets(client: &Pair, authority: &str) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    let (chain, key) = parse(client)?;
+    Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?)
 }
 
 /// Takes any certificate.
