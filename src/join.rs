@@ -29,6 +29,14 @@ const SERVING: &str = "kubelet-server";
 /// The server's CA as PEM: the certificate of its chain whose public key is the one that the token pins. Every later
 /// connection is verified against it.
 pub async fn server_ca(server: &str, token: &JoinToken) -> Result<String> {
+    match shown(server).await?.iter().find(|certificate| token.trusts(certificate.as_ref())) {
+        Some(ca) => Ok(pem(ca)),
+        None => bail!("{server} is not the server that the token is for: none of its certificates is the pinned CA"),
+    }
+}
+
+/// The certificates that a server shows, unverified.
+pub async fn shown(server: &str) -> Result<Vec<CertificateDer<'static>>> {
     let uri: http::Uri = server.parse().with_context(|| format!("{server:?} is no URL"))?;
     let host = uri.host().with_context(|| format!("{server:?} names no host"))?.to_owned();
     if uri.scheme_str() != Some("https") {
@@ -48,10 +56,7 @@ pub async fn server_ca(server: &str, token: &JoinToken) -> Result<String> {
     };
     greeted?;
     let chain = std::mem::take(&mut *seen.lock());
-    match chain.iter().find(|certificate| token.trusts(certificate.as_ref())) {
-        Some(ca) => Ok(pem(ca)),
-        None => bail!("{server} is not the server that the token is for: none of its certificates is the pinned CA"),
-    }
+    Ok(chain)
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {

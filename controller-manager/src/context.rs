@@ -28,8 +28,8 @@ use crate::{Clients, IDENTITY};
 /// Not `Debug`: it holds the authority's private key.
 #[derive(Clone)]
 pub struct Config {
-    /// This machine's name, part of the lease holder's identity.
-    pub host: String,
+    /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
+    pub identity: String,
     /// PEM of the cluster's CA, published in each namespace.
     pub ca_pem: String,
     /// PEM of its private key (PKCS #8), with which certificate requests are signed.

@@ -52,7 +52,7 @@ pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> a
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-controller-manager".to_owned(),
-        identity: format!("{}_{}", config.host, uuid::Uuid::new_v4()),
+        identity: config.identity.clone(),
     };
     let candidate = clients(IDENTITY);
     let kept = client::leader::run(candidate, election, stop, |lead| async move {

@@ -33,8 +33,8 @@ const BINDINGS: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This machine's name, part of the lease holder's identity.
-    pub host: String,
+    /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
+    pub identity: String,
 }
 
 /// What has changed; each thing waits once, so the inbox is no longer than the cluster has objects.
@@ -174,7 +174,7 @@ pub async fn run(client: Client, config: Config, stop: CancellationToken) -> any
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-scheduler".to_owned(),
-        identity: format!("{}_{}", config.host, uuid::Uuid::new_v4()),
+        identity: config.identity.clone(),
     };
     let candidate = client.clone();
     let kept = client::leader::run(candidate, election, stop, |lead| async move {

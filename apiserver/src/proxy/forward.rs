@@ -103,7 +103,7 @@ pub(super) async fn connect(server: &Shared, target: &Target) -> std::io::Result
     let config = match target.scheme {
         Scheme::Http => return Ok(Box::new(stream)),
         Scheme::Https => server.kubelets.anyone.clone(),
-        Scheme::Kubelet => server.kubelets.kubelet.clone(),
+        Scheme::Kubelet => server.kubelets.kubelet(),
     };
     let name = ServerName::try_from(target.host.clone())
         .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver_auth::pki::Pki;
 use apiserver_auth::{Transformer, UserInfo};
 use arc_swap::ArcSwap;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Indexes};
-use super::{Certificates, Server, Shared};
+use super::tls::Serving;
+use super::writes::Writes;
+use super::{Server, Shared};
 use crate::allocate::Allocator;
 use crate::cache::{Caches, Observer};
 use crate::cache::feed::{FeedError, TransformerFor};
@@ -47,12 +50,11 @@ impl Server {
     pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
         let Config { table, pki, settings } = config;
         let table = Arc::new(table);
-        let certificates =
-            Certificates { authority: pki.ca.pem(), serving: pki.serving, kubelet_client: pki.kubelet_client };
+        let serving = Arc::new(Serving::new(&pki.serving)?);
+        let kubelets = KubeletClient::new(&pki.kubelet_client, &pki.ca.pem())?;
         let seal: Arc<dyn Transformer> = Arc::new(pki.seal);
         let transformer: TransformerFor =
             Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
-        let kubelets = KubeletClient::new(&certificates.kubelet_client, &certificates.authority)?;
         let indexes = Arc::new(Indexes::default());
         let allocator = Allocator::new(&settings);
         let metrics_switch = Arc::new(switch::Switch::default());
@@ -74,7 +76,8 @@ impl Server {
             kubelets,
             allocator,
             settings,
-            certificates,
+            serving,
+            writes: Writes::default(),
             kv,
             caches,
         });
@@ -101,6 +104,15 @@ impl Server {
         }
         self.shared.rows.store(Arc::new(Rows::new(Arc::new(table), &self.shared.caches)));
         Ok(())
+    }
+
+    /// Shows the certificates of `pki` from the next connection on, to clients and to kubelets.
+    ///
+    /// # Errors
+    /// A certificate cannot be used; the old ones stay.
+    pub fn renew_certificates(&self, pki: &Pki) -> Result<(), super::tls::TlsError> {
+        self.shared.kubelets.renew(&pki.kubelet_client, &pki.ca.pem())?;
+        self.shared.serving.renew(&pki.serving)
     }
 
     async fn bootstrap(&self) -> Result<(), StartError> {
