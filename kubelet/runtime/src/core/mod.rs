@@ -5,6 +5,7 @@ mod recover;
 mod runtime;
 mod sandboxes;
 mod streams;
+mod template;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,7 @@ pub struct Core {
     pub(crate) ipam: Mutex<Ipam>,
     /// Whose turn it is to say where the node's ports lead.
     pub(crate) ports: Mutex<()>,
+    pub(crate) template: template::Template,
     events: broadcast::Sender<Event>,
     _lock: Flock<File>,
 }
@@ -106,6 +108,9 @@ impl Core {
         prepare_cgroups(&layout, &config).map_err(failed)?;
         let images = Arc::new(Store::open(&config.root, config.mirrors.clone()).map_err(failed)?);
         let ipam = Ipam::load(&config.root.join("ipam.json"));
+        let markers = layout.marker_directories(&format!("{}/shims", config.cgroup_root));
+        let markers = markers.into_iter().map(|directory| directory.join("cgroup.procs")).collect();
+        let template = template::Template::new(config.shim.clone(), markers);
         let core = Arc::new_cyclic(|me| Core {
             me: Weak::clone(me),
             config,
@@ -115,6 +120,7 @@ impl Core {
             containers: Mutex::default(),
             ipam: Mutex::new(ipam),
             ports: Mutex::default(),
+            template,
             events: broadcast::Sender::new(EVENTS),
             _lock: lock,
         });
