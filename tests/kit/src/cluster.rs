@@ -28,31 +28,38 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `cox up --detach` with further arguments. `cox` is the program's file.
     pub fn up(cox: impl AsRef<Path>, arguments: &[&str]) -> Result<Self> {
+        let cluster = Self::prepare(cox, arguments)?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// Makes what a cluster needs and starts nothing.
+    pub fn prepare(cox: impl AsRef<Path>, arguments: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("cox-test-").tempdir().context("make a folder for the cluster")?;
         let dir = home.path().join("data");
-        Self::start_in(home, dir, cox.as_ref(), arguments)
+        Self::prepare_in(home, dir, cox.as_ref(), arguments)
     }
 
     /// As [`Cluster::up`], with another data directory, on a disk of its own for one.
     pub fn up_at(dir: &Path, cox: impl AsRef<Path>, arguments: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("cox-test-").tempdir().context("make a folder for the cluster")?;
-        Self::start_in(home, dir.to_owned(), cox.as_ref(), arguments)
+        let cluster = Self::prepare_in(home, dir.to_owned(), cox.as_ref(), arguments)?;
+        cluster.start()?;
+        Ok(cluster)
     }
 
-    fn start_in(home: TempDir, dir: PathBuf, cox: &Path, arguments: &[&str]) -> Result<Self> {
+    fn prepare_in(home: TempDir, dir: PathBuf, cox: &Path, arguments: &[&str]) -> Result<Self> {
         let network = Network::lonely()?;
         let kubectl =
             Kubectl { entry: network.entry(), kubeconfig: dir.join("kubeconfig"), home: home.path().to_owned() };
-        let cluster = Self {
+        Ok(Self {
             network,
             kubectl,
             dir,
             cox: cox.to_owned(),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             home,
-        };
-        cluster.start()?;
-        Ok(cluster)
+        })
     }
 
     /// Starts the process (again) and returns what it said when the node is Ready.

@@ -68,7 +68,8 @@ impl Network {
         std::fs::File::open(self.path()).with_context(|| format!("open namespace {}", self.name))
     }
 
-    fn path(&self) -> PathBuf {
+    /// The file by which the namespace is entered.
+    pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)
     }
 }
