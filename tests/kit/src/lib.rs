@@ -2,8 +2,12 @@
 //! way out, clusters that run in them, the real kubectl.
 
 pub mod cluster;
+pub mod disk;
+pub mod hello;
 pub mod image;
+pub mod kernel;
 pub mod kubectl;
+pub mod load;
 pub mod machines;
 pub mod net;
 pub mod registry;
@@ -11,6 +15,7 @@ pub mod registry;
 pub use cluster::Cluster;
 pub use image::Image;
 pub use kubectl::Kubectl;
+pub use load::Load;
 pub use machines::Machines;
 pub use net::Network;
 
