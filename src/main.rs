@@ -1,5 +1,6 @@
 //! The one binary: parse the command line, put the rooms together, hand over.
 
+mod allocator;
 mod cli;
 mod cluster;
 mod commands;
@@ -14,6 +15,9 @@ mod progress;
 mod renewal;
 
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     // A shim must stay small and single-threaded: it is told apart before anything else is set up.
