@@ -1,6 +1,7 @@
 //! The one binary: parse the command line, put the rooms together, hand over.
 
 mod allocator;
+mod certificates;
 mod cli;
 mod cluster;
 mod commands;
@@ -13,6 +14,7 @@ mod node;
 mod parts;
 mod progress;
 mod renewal;
+mod slot;
 
 use std::process::ExitCode;
 

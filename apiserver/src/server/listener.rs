@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -22,10 +23,19 @@ impl Server {
     /// Serves connections until `shutdown` is cancelled, then lets running requests finish for a short while.
     ///
     /// # Errors
-    /// The serving certificate cannot be used.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
+    /// TLS cannot be set up.
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'_, Result<(), super::tls::TlsError>> {
+        // Boxed here, so that this crate and not its caller compiles what runs.
+        Box::pin(self.accept_all(listener, shutdown))
+    }
+
+    async fn accept_all(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
         let tls = TlsAcceptor::from(super::tls::server_config(
-            &self.shared.certificates.serving,
+            self.shared.serving.clone(),
             self.shared.access.client_verifier.clone(),
         )?);
         let permits = Arc::new(Semaphore::new(self.shared.settings.max_connections));

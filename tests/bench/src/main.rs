@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: what the cluster reaches, beside what Kubernetes reaches.
 //!
-//! Each row of the table (`rows`) loads a cluster of ours, made in a network namespace without a way out; with `--against
-//! KUBECONFIG` it loads that cluster in turn. Without another cluster the ratio is to the published figures of the
-//! reference (see `rows::Row::reference`).
+//! Each row of the table (`rows`) loads a cluster of ours, made in a network namespace without a way out; with
+//! `--against KUBECONFIG` it loads that cluster in turn. Without another cluster the ratio is to the published figures
+//! of the reference (see `rows::Row::reference`).
 
 mod http;
 mod load;

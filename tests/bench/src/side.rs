@@ -1,5 +1,5 @@
-//! One side of the comparison: clusters of ours, a new one for each row, each in its namespace; or another cluster by its
-//! kubeconfig.
+//! One side of the comparison: clusters of ours, a new one for each row, each in its namespace; or another cluster by
+//! its kubeconfig.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

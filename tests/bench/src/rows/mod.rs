@@ -1,6 +1,7 @@
 //! The table of what is measured: names, the reference's figures, the goals, and the function of each row.
 
 mod api;
+mod service;
 mod start;
 
 use std::future::Future;
@@ -153,6 +154,15 @@ pub const ROWS: &[Row] = &[
         goal: Goal::Times(5.0),
         needs: Needs::Any,
         measure: measure!(api::watch, 500),
+    },
+    Row {
+        name: "service/first-answer",
+        what: "Service create to its first answer, p50",
+        unit: "ms",
+        reference: Some(500.0),
+        goal: Goal::AtMost(50.0),
+        needs: Needs::Own,
+        measure: measure!(service::first_answer),
     },
 ];
 
