@@ -1,6 +1,6 @@
 //! Tests of what a node does for its Pods besides running them: figures, ports, volumes, static Pods, logs, probes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
@@ -67,7 +67,8 @@ fn kubectl_top_shows_what_is_used() {
     assert!(same.starts_with("busy"), "{same}");
 
     // As objects, as a table, in discovery; with upstream's words for what is not there.
-    let metrics = cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/busy"]).unwrap();
+    let metrics =
+        cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/busy"]).unwrap();
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
     assert_eq!((&metrics["kind"], &metrics["containers"][0]["name"]), (&"PodMetrics".into(), &"main".into()));
     assert!(metrics["window"].as_str().is_some_and(|window| window.ends_with('s')), "{metrics}");
@@ -99,20 +100,28 @@ fn kubectl_top_shows_what_is_used() {
         Ok(cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).is_err().then_some(()))
     })
     .unwrap();
-    cluster.kubectl(&["patch", "apiservice", "v1beta1.metrics.k8s.io", "--type=json", "-p", r#"[{"op": "remove", "path": "/spec/service"}, {"op": "remove", "path": "/spec/insecureSkipTLSVerify"}]"#]).unwrap();
+    cluster
+        .kubectl(&[
+            "patch",
+            "apiservice",
+            "v1beta1.metrics.k8s.io",
+            "--type=json",
+            "-p",
+            r#"[{"op": "remove", "path": "/spec/service"}, {"op": "remove", "path": "/spec/insecureSkipTLSVerify"}]"#,
+        ])
+        .unwrap();
     wait_for("the group to be ours again", PATIENCE, || Ok(cluster.kubectl(&["top", "node"]).ok())).unwrap();
 }
 
 #[test]
 fn host_ports_lead_to_pods() {
     let cluster = cluster();
-    let ports = "ports: [{containerPort: 8080, hostPort: 18080}, {containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}]";
+    let ports =
+        "ports: [{containerPort: 8080, hostPort: 18080}, {containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}]";
     cluster.apply(&pod("web", SERVES, ports, "")).unwrap();
     cluster.wait_ready("web").unwrap();
     let ip = cluster.network.ip.clone();
-    let answers = |url: &str| {
-        wait_for(url, PATIENCE, || Ok(Some(fetch(&cluster, url)?))).unwrap()
-    };
+    let answers = |url: &str| wait_for(url, PATIENCE, || Ok(Some(fetch(&cluster, url)?))).unwrap();
     // From the node by its address and by loopback.
     assert_eq!(answers(&format!("http://{ip}:18080/")), "web\n");
     assert_eq!(answers("http://127.0.0.1:18080/"), "web\n");
@@ -132,7 +141,8 @@ fn host_ports_lead_to_pods() {
     // Nothing of the node's own loopback can be reached from a Pod.
     let mut secret = cluster.network.command("busybox");
     let mut secret = Stop(secret.args(["httpd", "-f", "-p", "127.0.0.1:19999", "-h", "/"]).spawn().unwrap());
-    let gateway = cluster.kubectl(&["exec", "web", "--", "sh", "-c", "ip route | grep default | cut -d' ' -f3"]).unwrap();
+    let gateway =
+        cluster.kubectl(&["exec", "web", "--", "sh", "-c", "ip route | grep default | cut -d' ' -f3"]).unwrap();
     let attack = format!(
         "ip route add 127.0.0.1/32 via {} dev eth0 2>/dev/null; printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {} 19999",
         gateway.trim(),
@@ -336,7 +346,9 @@ fn a_local_volume_waits_for_its_first_consumer() {
             local.display()
         )
     };
-    cluster.apply(&(class.to_owned() + &volume("far", "Retain", "local", &on("node-2")) + &claim("data", "local"))).unwrap();
+    cluster
+        .apply(&(class.to_owned() + &volume("far", "Retain", "local", &on("node-2")) + &claim("data", "local")))
+        .unwrap();
     wait_for("the claim to say that it waits", PATIENCE, || {
         let described = cluster.kubectl(&["describe", "pvc", "data"])?;
         Ok(described.contains("waiting for first consumer to be created before binding").then_some(()))
@@ -386,7 +398,8 @@ fn a_static_pod_has_a_mirror_that_cannot_take_it_along() {
         })
         .unwrap();
     std::fs::remove_file(&manifest).unwrap();
-    wait_for("the mirror to go", PATIENCE, || Ok(cluster.get(&["pod", "alone-node-1"]).is_err().then_some(()))).unwrap();
+    wait_for("the mirror to go", PATIENCE, || Ok(cluster.get(&["pod", "alone-node-1"]).is_err().then_some(())))
+        .unwrap();
 }
 
 #[test]
