@@ -69,6 +69,8 @@ pub struct Core {
     pub(crate) containers: Mutex<BTreeMap<String, Arc<Container>>>,
     pub(crate) ipam: Mutex<Ipam>,
     pub(crate) template: template::Template,
+    /// Whose turn it is to say where the node's ports lead.
+    pub(crate) ports: Mutex<()>,
     events: broadcast::Sender<Event>,
     _lock: Flock<File>,
 }
@@ -118,6 +120,7 @@ impl Core {
             containers: Mutex::default(),
             ipam: Mutex::new(ipam),
             template,
+            ports: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),
             _lock: lock,
         });

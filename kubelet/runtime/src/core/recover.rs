@@ -27,7 +27,8 @@ impl Core {
             self.reconnect(id, sandbox).await;
         }
         self.remove_strays().await?;
-        self.recover_addresses()
+        self.recover_addresses()?;
+        self.lead_ports().await
     }
 
     fn names(&self, directory: &str) -> Vec<String> {

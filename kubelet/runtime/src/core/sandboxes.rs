@@ -1,5 +1,6 @@
 //! Sandboxes: made by starting a shim, ended with it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -58,6 +59,9 @@ impl Core {
             state.ready = true;
             state.clone()
         };
+        if !state.config.port_mappings.is_empty() {
+            self.lead_ports().await?;
+        }
         state::save(&self.config.sandbox_directory(id), &state).map_err(failed)
     }
 
@@ -196,11 +200,38 @@ impl Core {
         if let Some(shim) = shim.filter(|shim| !shim.is_lost()) {
             shim.call("stop pod sandbox", Request::Shutdown, &[]).await?;
         }
+        if was_running && !sandbox.state.lock().config.port_mappings.is_empty() {
+            self.lead_ports().await?;
+        }
         self.release(id)?;
         if was_running {
             self.announce(EventType::SandboxStopped, id, "");
         }
         Ok(())
+    }
+
+    /// Makes the node's ports lead to the Pods that run now.
+    pub(super) async fn lead_ports(self: &Arc<Self>) -> cri::Result<()> {
+        let core = Arc::clone(self);
+        blocking("lead host ports", move || {
+            // Held until the kernel has taken them, so that an older state never comes after a newer one.
+            let _turn = core.ports.lock();
+            let running: Vec<_> = core.sandboxes.lock().values().filter(|s| s.shim.lock().is_some()).cloned().collect();
+            let mut leads = BTreeSet::new();
+            for sandbox in running {
+                let state = sandbox.state.lock();
+                let (Some(network), false) = (&state.network, state.config.port_mappings.is_empty()) else { continue };
+                match network::ports::open_loopback(&network.host_link) {
+                    // Its shim is just about to go.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                }
+                let mappings = state.config.port_mappings.iter();
+                leads.extend(mappings.filter_map(|mapping| network::ports::Lead::new(mapping, network.address)));
+            }
+            network::ports::apply(&core.config.cluster_id, &leads)
+        })
+        .await
     }
 
     fn release(&self, id: &str) -> cri::Result<()> {
