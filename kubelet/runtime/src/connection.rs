@@ -79,7 +79,7 @@ impl Connection {
         let mut pending = self.pending.lock();
         let Some(pending) = pending.as_mut() else { return };
         let sender =
-            if matches!(reply, Reply::ExecStarted) { pending.get(&number).cloned() } else { pending.remove(&number) };
+            if matches!(reply, Reply::ExecStarted | Reply::Attached) { pending.get(&number).cloned() } else { pending.remove(&number) };
         if let Some(sender) = sender {
             // Whoever asked may have given up; the channel holds as many answers as there are.
             drop(sender.try_send((reply, fds)));
