@@ -146,7 +146,8 @@ fn churned(node: &Node) -> kubelet_runtime::Config {
 
 fn assert_nothing_left(node: &Node, when: &str) {
     let config = churned(node);
-    for directory in [config.root.join("sandboxes"), config.root.join("containers"), config.run_directory.join("shim")] {
+    for directory in [config.root.join("sandboxes"), config.root.join("containers"), config.run_directory.join("shim")]
+    {
         assert_eq!(common::names(&directory), Vec::<String>::new(), "{when}: {}", directory.display());
     }
 }

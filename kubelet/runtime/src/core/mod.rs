@@ -68,9 +68,9 @@ pub struct Core {
     pub(crate) sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
     pub(crate) containers: Mutex<BTreeMap<String, Arc<Container>>>,
     pub(crate) ipam: Mutex<Ipam>,
-    pub(crate) template: template::Template,
     /// Whose turn it is to say where the node's ports lead.
     pub(crate) ports: Mutex<()>,
+    pub(crate) template: template::Template,
     events: broadcast::Sender<Event>,
     _lock: Flock<File>,
 }
@@ -119,8 +119,8 @@ impl Core {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             ipam: Mutex::new(ipam),
-            template,
             ports: Mutex::default(),
+            template,
             events: broadcast::Sender::new(EVENTS),
             _lock: lock,
         });

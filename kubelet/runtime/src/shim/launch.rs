@@ -70,7 +70,15 @@ fn console(slave: &OwnedFd) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     const CONSOLE: &str = "/dev/console";
     let options = &mut fs::File::options();
-    drop(options.write(true).create(true).truncate(false).mode(0o666).custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY).open(CONSOLE)?);
+    drop(
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o666)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY)
+            .open(CONSOLE)?,
+    );
     mount::attach_tree(&mount::clone_file(slave)?, CONSOLE.as_ref())?;
     Ok(())
 }

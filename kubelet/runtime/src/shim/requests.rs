@@ -85,7 +85,8 @@ impl Shim {
             terminal: None,
         };
         self.containers.insert(spec.id.clone(), container);
-        let streams = if spec.tty { [None, None, None] } else { self.streams(spec).map_err(|e| format!("make pipes: {e}"))? };
+        let streams =
+            if spec.tty { [None, None, None] } else { self.streams(spec).map_err(|e| format!("make pipes: {e}"))? };
         let (ours, theirs) = socket::pair().map_err(|error| format!("make status channel: {error}"))?;
         let status = Sender::new(&theirs);
         let pid = self.fork_first(spec, || launch::child(spec, &streams, &trees, status))?;

@@ -87,7 +87,8 @@ impl Pods {
                 return Ok(*at);
             }
             let next = tokio::time::timeout(PATIENCE, self.news.recv()).await;
-            let (name, step, at) = next.with_context(|| format!("waited for Pod {name}"))?.context("the watch ended")?;
+            let (name, step, at) =
+                next.with_context(|| format!("waited for Pod {name}"))?.context("the watch ended")?;
             self.seen.entry((name, step)).or_insert(at);
         }
     }
