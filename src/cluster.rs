@@ -30,12 +30,28 @@ pub struct Machine {
 pub struct ApiServer {
     pub server: Arc<apiserver::Server>,
     pub authority: Pair,
-    store: Arc<Store>,
+    /// The embedded store, when it is used.
+    store: Option<Arc<Store>>,
 }
 
 impl ApiServer {
-    /// Opens the store, starts the API server and has it listen. Returns when it answers.
+    /// Opens the embedded store, starts the API server and has it listen. Returns when it answers.
     pub async fn start(layout: &Layout, machine: &Machine, parts: &mut Parts, progress: &Progress) -> Result<Self> {
+        let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
+            .with_context(|| format!("open the store in {}", layout.store().display()))?;
+        let kv: Arc<dyn Kv> = store.clone();
+        let api = Self::start_on(kv, layout, machine, parts, progress).await?;
+        Ok(Self { store: Some(store), ..api })
+    }
+
+    /// As [`ApiServer::start`], on a store that is somebody else's.
+    pub async fn start_on(
+        kv: Arc<dyn Kv>,
+        layout: &Layout,
+        machine: &Machine,
+        parts: &mut Parts,
+        progress: &Progress,
+    ) -> Result<Self> {
         let now = jiff::Timestamp::now();
         let names = [machine.name.clone(), machine.ip.to_string()];
         let mut pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
@@ -48,9 +64,6 @@ impl ApiServer {
         write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
         // Joining nodes see the CA in the server's chain and know it by the pin in their token.
         pki.serving.certificate.push_str(&authority.certificate);
-        let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
-            .with_context(|| format!("open the store in {}", layout.store().display()))?;
-        let kv: Arc<dyn Kv> = store.clone();
         let server = apiserver::Server::start(apiserver::Config::new(pki, advertise), kv).await?;
         let server = Arc::new(server);
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), API_PORT);
@@ -63,12 +76,14 @@ impl ApiServer {
             }
         });
         progress.reached(&format!("API ready at https://{advertise}"));
-        Ok(Self { server, authority, store })
+        Ok(Self { server, authority, store: None })
     }
 
     /// Closes the store; everything acknowledged is on disk already.
     pub async fn close(self) {
-        self.store.close().await;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
     }
 }
 
