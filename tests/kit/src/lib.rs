@@ -3,10 +3,13 @@
 
 pub mod cluster;
 pub mod image;
+pub mod images;
 pub mod kubectl;
 pub mod machines;
 pub mod net;
 pub mod registry;
+pub mod script;
+pub mod tools;
 
 pub use cluster::Cluster;
 pub use image::Image;
