@@ -149,7 +149,8 @@ fn images_that_are_never_pulled_and_load_balancers_of_the_course() {
     let pod = std::fs::read_to_string(manifest("mysql-hostpath-pod.yml")).unwrap();
     cluster.apply(&pod.replace("/mysql-init", &folder.to_string_lossy())).unwrap();
     cluster.wait_ready("mysqlserver").unwrap();
-    let script = "cat /docker-entrypoint-initdb.d/login.sql; echo $MYSQL_DATABASE $(hostname) > /docker-entrypoint-initdb.d/out";
+    let script =
+        "cat /docker-entrypoint-initdb.d/login.sql; echo $MYSQL_DATABASE $(hostname) > /docker-entrypoint-initdb.d/out";
     assert_eq!(cluster.kubectl(&["exec", "mysqlserver", "--", "sh", "-c", script]).unwrap(), "CREATE TABLE login;\n");
     assert_eq!(std::fs::read_to_string(folder.join("out")).unwrap(), "login mysqlserver\n");
 }

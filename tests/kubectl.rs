@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use testkit::cluster::Cluster;
-use testkit::script::Script;
 use testkit::images;
+use testkit::script::Script;
 
 const COX: &str = env!("CARGO_BIN_EXE_cox");
 
@@ -49,4 +49,14 @@ fn manifests_are_applied() {
 #[test]
 fn kubeconfigs_are_written() {
     run("config.lines", ["apple", "apple"]);
+}
+
+#[test]
+fn nodes_are_cordoned_tainted_and_drained_and_certificates_approved() {
+    run("nodes.lines", TWO);
+}
+
+#[test]
+fn streams_go_both_ways() {
+    run("streams.lines", TWO);
 }

@@ -169,7 +169,7 @@ mod tests {
             ("{{eq .name \"a\" \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge .n 3.0}}", "true true true true"),
             ("{{slice .name 1}} {{slice .name 0 2}}", "eb we"),
             ("{{html \"<a>&'\"}} {{urlquery \"a b&c\"}} {{js \"it's\"}}", "&lt;a&gt;&amp;&#39; a+b%26c it\\'s"),
-            ("{{print 1 2 \"a\" \"b\" 3}} {{println \"x\" 1}}", "1 2a b3 x 1\n"),
+            ("{{print 1 2 \"a\" \"b\" 3}} {{println \"x\" 1}}", "1 2ab3 x 1\n"),
             ("{{base64decode \"YWI=\"}} {{exists . \"labels\" \"a\"}} {{exists . \"q\"}}", "ab true false"),
             ("{{`raw \"text\"`}}{{\"t\\tq\"}}", "raw \"text\"t\tq"),
             ("{{range $i := 3}}{{$i}}{{end}}", "012"),

@@ -28,6 +28,8 @@ use crate::tools;
 
 /// One of the two programs, with its namespace, kubeconfig and folder.
 pub struct Side {
+    /// `kubectl` or `cox`.
+    name: &'static str,
     pub namespace: &'static str,
     entry: Vec<String>,
     folder: PathBuf,
@@ -52,7 +54,7 @@ struct Ran {
 }
 
 impl Side {
-    fn new(cluster: &Cluster, name: &str, namespace: &'static str, program: &Path) -> Result<Self> {
+    fn new(cluster: &Cluster, name: &'static str, namespace: &'static str, program: &Path) -> Result<Self> {
         let folder = cluster.home().join(name);
         std::fs::create_dir_all(folder.join("bin")).with_context(|| format!("make {}", folder.display()))?;
         let wrapper = folder.join("bin/kubectl");
@@ -62,7 +64,7 @@ impl Side {
         let admin = std::fs::read_to_string(&cluster.kubeconfig).context("read the admin's kubeconfig")?;
         std::fs::write(folder.join("kubeconfig"), admin).context("copy the kubeconfig")?;
         let path = tools::search_path(&[&folder.join("bin")]);
-        let side = Self { namespace, entry: cluster.network.entry(), folder, path };
+        let side = Self { name, namespace, entry: cluster.network.entry(), folder, path };
         if cluster.kubectl(&["get", "namespace", namespace]).is_err() {
             cluster.kubectl(&["create", "namespace", namespace])?;
         }
@@ -77,7 +79,12 @@ impl Side {
         let mut command = Command::new(&self.entry[0]);
         command.args(&self.entry[1..]).args(["timeout", "100", "bash", "-o", "pipefail", "-c", line]);
         command.env("KUBECONFIG", self.folder.join("kubeconfig")).env("HOME", &self.folder).env("PATH", &self.path);
-        command.env("NAMESPACE", self.namespace).env("TZ", "UTC").env_remove("EDITOR").env_remove("KUBE_EDITOR");
+        command
+            .env("NAMESPACE", self.namespace)
+            .env("SIDE", self.name)
+            .env("TZ", "UTC")
+            .env_remove("EDITOR")
+            .env_remove("KUBE_EDITOR");
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
     }
@@ -207,11 +214,14 @@ impl<'a> Script<'a> {
 fn masks() -> Result<Vec<(Regex, &'static str)>> {
     let table = [
         (r"\b(apple|lemon)\b", "space"),
+        (r"(dir|vars|big|jane|no)-(cox|kubectl)\b", "$1-SIDE"),
+        (r"(color|note)[=:] ?(cox|kubectl)\b", "$1=SIDE"),
         (r"(/tmp/\S*/)?kubectl\.exe|\bcox\b", "kubectl"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d{4})?( UTC)?Z?", "TIME"),
         (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
         (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UID"),
         (r"\b[0-9a-f]{64}\b", "SHA256"),
+        (r"kube-api-access-[a-z0-9]{5}", "kube-api-access-RANDOM"),
         (r#"(resourceVersion"?: *"?)\d+"#, "${1}RV"),
         (r"-([0-9a-f]{8,10})-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-$1-RANDOM"),
         (r" *\b10\.(244|9[6-9]|1[01]\d)\.\d+\.\d+\b *", " IP "),

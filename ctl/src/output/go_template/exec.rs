@@ -33,8 +33,7 @@ enum Flow {
 pub(super) fn run(template: &Template, object: &Value, missing_ok: bool) -> Ran<String> {
     let dot = Data::Json(object.clone());
     let variables = vec![("$".to_owned(), dot.clone())];
-    let mut run =
-        Run { template, missing_ok, variables, name: "output".to_owned(), depth: 0, out: String::new() };
+    let mut run = Run { template, missing_ok, variables, name: "output".to_owned(), depth: 0, out: String::new() };
     run.nodes(&template.body, &dot)?;
     Ok(run.out)
 }
@@ -98,7 +97,10 @@ impl Run<'_> {
         };
         let template = self.template;
         let Some(body) = template.defined.get(name) else {
-            return Err(format!("1: executing {:?} at <{{{{template {name:?}}}}}>: template {name:?} not defined", self.name));
+            return Err(format!(
+                "1: executing {:?} at <{{{{template {name:?}}}}}>: template {name:?} not defined",
+                self.name
+            ));
         };
         if self.depth == DEPTH {
             return Err(format!("1: executing {:?}: exceeded maximum template depth ({DEPTH})", self.name));

@@ -96,8 +96,10 @@ impl Parser<'_> {
 
     /// One action; what it ends, if it ends something.
     fn keyword(&mut self, word: &str, nodes: &mut Vec<Node>) -> Parsed<Option<End>> {
-        if matches!(word, "end" | "else" | "if" | "with" | "range" | "template" | "block" | "define" | "break" | "continue")
-        {
+        if matches!(
+            word,
+            "end" | "else" | "if" | "with" | "range" | "template" | "block" | "define" | "break" | "continue"
+        ) {
             self.at += 1;
         }
         match word {
@@ -279,14 +281,14 @@ impl Parser<'_> {
             },
             _ => return self.fail("unexpected token in operand"),
         };
-        // Errors of fields point at the last one.
-        let mut column = first.column;
+        // Errors of several fields point at the second one.
+        let second = self.tokens.get(self.at).filter(|token| matches!(token.kind, TokenKind::Field(_)));
+        let column = second.map_or(first.column, |token| token.column);
         while let Some(TokenKind::Field(name)) = self.peek().cloned() {
             match &mut kind {
                 Kind::Field(names) | Kind::Variable(_, names) | Kind::Parenthesis(_, names) => names.push(name),
                 _ => return self.fail(format!("unexpected . after term {:?}", &self.text[first.from..first.to])),
             }
-            column = self.tokens[self.at].column;
             self.at += 1;
         }
         let to = self.tokens[self.at - 1].to;
