@@ -260,6 +260,14 @@ fn parse_mirror(text: &str) -> Result<(String, String), String> {
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    // kubectl's global flags may stand before the verb.
+    let is_flag = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word.starts_with('-') && !matches!(&*word, "-h" | "--help" | "-V" | "--version")
+    };
+    if args.get(1).is_some_and(is_flag) {
+        return ctl::main(args.into_iter().skip(1).collect());
+    }
     // A detached cluster is the same command line, run again with the pipe for its word to the parent.
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
