@@ -6,6 +6,7 @@ pub mod image;
 pub mod part;
 pub mod reset;
 pub mod status;
+pub mod store;
 pub mod token;
 pub mod up;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{Object, Resource};
 use arc_swap::ArcSwap;
@@ -366,19 +366,32 @@ fn prefix_end(prefix: &str) -> String {
 }
 
 enum Next {
+    /// Watchers that were given time are to be woken.
+    Wake,
     Batch(Option<Result<WatchBatch, store::Error>>),
     Add(AddResource),
+}
+
+/// Returns at `due`; never without one.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Feed {
     /// Takes events in until the caches are dropped by all others and no resource can be added any more.
     pub async fn run(mut self) {
         loop {
+            let due = self.touched.iter().map(|cache| cache.next_wake().unwrap_or_else(Instant::now)).min();
             let next = tokio::select! {
                 batch = self.stream.next() => Next::Batch(batch),
                 Some(add) = self.added.recv() => Next::Add(add),
+                () = sleep_until(due) => Next::Wake,
             };
             match next {
+                Next::Wake => self.wake(),
                 Next::Batch(Some(Ok(batch))) => self.take_in(batch),
                 Next::Batch(Some(Err(error))) => self.recover(Some(error)).await,
                 Next::Batch(None) => self.recover(None).await,
@@ -398,9 +411,19 @@ impl Feed {
             }
         }
         self.caches.progress.advance(revision);
-        for cache in self.touched.drain(..) {
-            cache.wake();
-        }
+        self.wake();
+    }
+
+    /// Wakes the watchers of what changed, those that are due.
+    fn wake(&mut self) {
+        let now = Instant::now();
+        self.touched.retain(|cache| {
+            let waits = cache.next_wake().is_some_and(|at| at > now);
+            if !waits {
+                cache.wake();
+            }
+            waits
+        });
     }
 
     fn apply(&mut self, batch: WatchBatch) -> i64 {

@@ -281,8 +281,7 @@ impl WatchBody {
             return Ok(None);
         }
         let namespace = self.view.namespace.as_str();
-        let plain = |event: &RingEvent| namespace.is_empty() || event.object.namespace() == namespace;
-        self.cache.with_ring(|ring| ring.joined(position, CHUNK, plain).map_err(|_| ring.since()))
+        self.cache.with_ring(|ring| ring.joined(position, CHUNK, namespace).map_err(|_| ring.since()))
     }
 
     /// Events that the view sees, as it sees them; `Err` is the oldest revision when the position is lost.

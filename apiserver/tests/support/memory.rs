@@ -67,7 +67,7 @@ impl State {
 
     fn apply(&mut self, op: Op, revision: i64, events: &mut Vec<Event>) -> OpResponse {
         match op {
-            Op::Put { key, value, lease, .. } => {
+            Op::Put(PutRequest { key, value, lease, .. }) => {
                 let old = self.keys.get(&key);
                 let kv = KeyValue {
                     key: key.clone(),

@@ -102,6 +102,11 @@ impl Cluster {
         command
     }
 
+    /// The program's file.
+    pub fn program(&self) -> &Path {
+        &self.cox
+    }
+
     /// One of cox's kubectl-like verbs.
     pub fn verb(&self, words: &[&str]) -> Command {
         let mut command = self.network.command(&self.cox);

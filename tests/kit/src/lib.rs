@@ -6,11 +6,14 @@ pub mod disk;
 pub mod hello;
 pub mod image;
 pub mod kernel;
+pub mod images;
 pub mod kubectl;
 pub mod load;
 pub mod machines;
 pub mod net;
 pub mod registry;
+pub mod script;
+pub mod tools;
 
 pub use cluster::Cluster;
 pub use image::Image;
