@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::NamespacedName;
 use client::informer::key_of;
 use client::{Change, Informer};
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -170,7 +171,12 @@ impl Informers {
 ///
 /// # Errors
 /// When the lead was lost: another process may schedule now, so this one must begin anew.
-pub async fn run(client: Client, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub fn run(client: Client, config: Config, stop: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(lead(client, config, stop))
+}
+
+async fn lead(client: Client, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-scheduler".to_owned(),
