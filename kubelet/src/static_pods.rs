@@ -39,13 +39,15 @@ fn key(pod: &Pod) -> NamespacedName {
 }
 
 impl Mirrors {
-    pub fn seen(&self, mirror: &Pod, there: bool) {
+    /// Notes a mirror; says whether it is one that was not there before.
+    pub fn seen(&self, mirror: &Pod, there: bool) -> bool {
         let mut uids = self.uids.lock();
         if there {
-            uids.insert(key(mirror), spec::uid(mirror).to_owned());
-        } else {
-            uids.remove(&key(mirror));
+            let uid = spec::uid(mirror).to_owned();
+            return uids.insert(key(mirror), uid.clone()) != Some(uid);
         }
+        uids.remove(&key(mirror));
+        false
     }
 
     /// The UID of a static Pod's mirror.

@@ -14,8 +14,12 @@ use crate::layout::Layout;
 use crate::netns;
 use crate::node;
 use crate::parts::{Parts, in_process_clients};
+<<<<<<< HEAD
+use crate::progress::{Progress, say};
+=======
 use crate::progress::Progress;
 use crate::slot::Slot;
+>>>>>>> main
 
 /// How the command was called: a server says how others join it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +74,7 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     }
     daemon::say_ready()?;
     if !daemon::is_child() {
-        println!("{}\n\nCtrl-C stops the process; containers go on running.", next_steps(layout));
+        say(&format!("{}\n\nCtrl-C stops the process; containers go on running.", next_steps(layout)));
     }
     stop_signal(&parts).await?;
     parts.end(PATIENCE).await;

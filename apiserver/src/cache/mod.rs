@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod feed;
+pub mod gap;
 pub mod hints;
 pub mod progress;
 pub mod ring;

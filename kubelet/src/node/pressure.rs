@@ -62,11 +62,7 @@ impl Seen {
             }
             last.is_some_and(|last| now.duration_since(last) < TRANSITION)
         };
-        Short {
-            memory: counts(memory, seen.memory),
-            disk: counts(disk, seen.disk),
-            pids: counts(pids, seen.pids),
-        }
+        Short { memory: counts(memory, seen.memory), disk: counts(disk, seen.disk), pids: counts(pids, seen.pids) }
     }
 }
 
