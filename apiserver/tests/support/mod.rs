@@ -1,6 +1,9 @@
 //! A server over the store double, and requests to it as clients make them.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod facts;
+pub mod https;
+pub mod listening;
 pub mod memory;
 
 use std::net::SocketAddr;
