@@ -40,7 +40,7 @@ impl Path {
     pub fn as_str(&self) -> &str {
         match self.0.as_str() {
             "" => "<nil>",
-            " " => "",
+            " " => "[]",
             path => path,
         }
     }

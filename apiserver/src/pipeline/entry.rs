@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, header};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 
-use super::{Call, collection, create, delete, get, list, patch, update, watch};
+use super::{Call, collection, create, delete, get, list, options, patch, update, watch};
 use crate::http::body::ReqBody;
 use crate::http::negotiate::{self, Accept, Offer, Shape};
 use crate::http::params::Params;
@@ -84,7 +84,7 @@ async fn dispatch(
         Route::Resource(target) => {
             let params = Params::parse(query)?;
             let Some(verb) = route::verb(&parts.method, &target, params.watch) else {
-                return Err(Status::method_not_allowed(target.group, target.resource, parts.method.as_str()));
+                return Err(Status::no_such_method());
             };
             resource(server, parts, body, &user, target, params, verb, seen).await
         }
@@ -161,17 +161,19 @@ async fn resource(
     verb: &'static str,
     seen: &mut Seen,
 ) -> Result<Response, Status> {
-    let malformed = || Status::bad_request("the path has a malformed escape");
-    let name = route::unescape(target.name).ok_or_else(malformed)?;
-    let namespace = route::unescape(target.namespace).ok_or_else(malformed)?;
+    let (Some(name), Some(namespace)) = (route::unescape(target.name), route::unescape(target.namespace)) else {
+        return Ok(response::malformed());
+    };
     let user = &authorize(server, parts, user, &target, (&namespace, &name), &params, verb)?;
     let rows = server.rows.load();
     let Some(row) = rows.find(target.group, target.version, target.resource).cloned() else {
-        return Err(Status::no_such_path());
+        let known = rows.all().any(|row| row.gvr.group == target.group);
+        return if known { Err(Status::no_such_path()) } else { Ok(response::page_not_found()) };
     };
     drop(rows);
     seen.labels.set(&row, verb, target.subresource);
     check_scope(&row, &target)?;
+    check_segments(&name, &namespace, &target)?;
     check_verb(&row, &target, verb)?;
     params.watch |= target.watch_prefix;
     let offer =
@@ -198,6 +200,7 @@ async fn resource(
         gzip: compress::accepts_gzip(&parts.headers),
         warnings: Mutex::default(),
     };
+    call.warn(crate::quirks::deprecation(&row.gvr).map(str::to_owned));
     let answered = verbs(&call, parts, body, target.rest).await;
     seen.warnings = call.warnings.into_inner();
     answered
@@ -236,8 +239,19 @@ fn check_scope(row: &Row, target: &Target<'_>) -> Result<(), Status> {
     if misplaced { Err(Status::no_such_path()) } else { Ok(()) }
 }
 
+/// Names with an escaped slash and paths that go on below what there is lead nowhere; dots are no names.
+fn check_segments(name: &str, namespace: &str, target: &Target<'_>) -> Result<(), Status> {
+    if name.contains('/') || namespace.contains('/') || (!target.rest.is_empty() && target.subresource != "proxy") {
+        return Err(Status::no_such_path());
+    }
+    if matches!(name, "." | "..") {
+        return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: may not be '{name}'")));
+    }
+    Ok(())
+}
+
 fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> {
-    let refused = || Status::method_not_allowed(target.group, target.resource, verb);
+    let refused = Status::no_such_method;
     if target.subresource.is_empty() {
         let across =
             row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
@@ -262,6 +276,7 @@ async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Res
         "watch" => watch::watch(call).await,
         _ => {
             let body: Bytes = body.collect().await?;
+            options::check(call)?;
             match call.verb {
                 "create" if crate::subresources::is_virtual(call.row) => crate::subresources::review(call, &body).await,
                 "create" => create::create(call, &body).await,

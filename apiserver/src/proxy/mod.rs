@@ -5,13 +5,13 @@ mod forward;
 mod target;
 mod tls;
 
-use api::Status;
+use api::{Status, object};
 use apiserver_admission::Operation;
 use apiserver_auth::Attributes;
 use apiserver_auth::authorize::check;
 use http::request::Parts;
 
-use crate::http::Response;
+use crate::http::{Response, response};
 use crate::http::body::ReqBody;
 use crate::pipeline::{Call, options, prepare, update};
 
@@ -48,6 +48,9 @@ pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -
         prepare::admit_without_object(call, Operation::Connect, Some(&object), &options)?;
     }
     let query = parts.uri.query().unwrap_or("");
+    if call.subresource == "log" && object::str_at(&object, &["spec", "nodeName"]).is_empty() {
+        return Ok(response::no_content());
+    }
     let target = target::of(call, &object, query, rest)?;
     forward::forward(call.server, target, parts, body).await
 }

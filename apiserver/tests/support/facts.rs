@@ -20,10 +20,12 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
+use regex::Regex;
 use serde_json::Value;
 
 /// What an answer says, as far as it is a fact.
@@ -57,7 +59,17 @@ pub struct File {
     pub cases: Vec<Case>,
 }
 
+/// The text of a file of facts.
+pub fn read(name: &str) -> String {
+    let path = format!("{}/tests/facts/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"))
+}
+
 impl File {
+    pub fn read(name: &str) -> Self {
+        Self::parse(&read(name))
+    }
+
     pub fn parse(text: &str) -> Self {
         let (head, rest) = text.split_once("\n== ").unwrap_or((text, ""));
         let names: Vec<(&str, &str)> =
@@ -216,6 +228,16 @@ impl Facts {
         lines.join("\n")
     }
 
+    /// What differs from other facts: the part, theirs, ours.
+    pub fn differences(&self, theirs: &Self) -> Vec<(&'static str, String, String)> {
+        let parts = |facts: &Self| {
+            [&facts.code, &facts.message, &facts.details, &facts.warnings.join(" | ")].map(String::clone)
+        };
+        let names = ["code", "message", "details", "warnings"];
+        let pairs = names.into_iter().zip(parts(theirs)).zip(parts(self));
+        pairs.filter(|((_, theirs), ours)| theirs != ours).map(|((name, theirs), ours)| (name, theirs, ours)).collect()
+    }
+
     /// The facts of an answer.
     pub fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let warnings =
@@ -230,9 +252,9 @@ impl Facts {
                 facts.code.push(' ');
                 facts.code.push_str(reason);
             }
-            facts.message = line(status["message"].as_str().unwrap_or_default());
+            facts.message = line(&listed(status["message"].as_str().unwrap_or_default(), status.get("details")));
             if let Some(details) = status.get("details") {
-                facts.details = normal(&details.to_string());
+                facts.details = details_of(details);
             }
         } else {
             facts.code.push_str(" text");
@@ -242,16 +264,132 @@ impl Facts {
     }
 }
 
-/// A text in one line, without what differs from run to run; long runs of a letter are counted.
+/// A text in one line, without what differs from run to run.
 fn line(text: &str) -> String {
-    normal(&text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
+    normal(text).replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
 }
 
+/// What is replaced in every text: names of objects, long runs of a letter, random ends, what only one of two programs
+/// can say (the words of a YAML parser, differences of its own types), and values that are objects, which the reference
+/// prints as its own types.
 fn normal(text: &str) -> String {
-    static UUID: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
-        regex::Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap()
+    static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+        [
+            ("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
+            ("Bad_[a-z0-9]{5}", "Bad_RANDOM"),
+            (r"in record \([0-9]+\)", "in record (N)"),
+            (r"yaml: (line \d+: |unmarshal errors:)?[^(\n]*[^(\n ]", "yaml: WHY"),
+            (r"json parse error: invalid (character|escape)[^(]*", "json parse error: invalid WHY "),
+            (r"(?s)\n@@.*", "\n@@DIFFERENCE"),
+        ]
+        .into_iter()
+        .map(|(pattern, with)| (Regex::new(pattern).unwrap(), with))
+        .collect()
     });
-    static LONG: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| regex::Regex::new("x{60,}").unwrap());
-    let text = UUID.replace_all(text, "UUID");
+    static LONG: LazyLock<Regex> = LazyLock::new(|| Regex::new("x{60,}").unwrap());
+    let mut text = without_objects(text);
+    for (pattern, with) in RULES.iter() {
+        text = pattern.replace_all(&text, *with).into_owned();
+    }
     LONG.replace_all(&text, |found: &regex::Captures<'_>| format!("{{{{fill:{}}}}}", found[0].len())).into_owned()
+}
+
+/// The text with `OBJECT` in place of each shown value that is an object, a list, or the text of one.
+fn without_objects(text: &str) -> String {
+    const SHOWN: &str = "Invalid value: ";
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(SHOWN) {
+        out.push_str(before);
+        out.push_str(SHOWN);
+        let quoted = after.starts_with("\"{") || after.starts_with("\"map[");
+        let end = if quoted {
+            end_of_text(after)
+        } else if after.starts_with(['{', '[']) {
+            end_of_value(after)
+        } else {
+            0
+        };
+        if end > 0 {
+            out.push_str("OBJECT");
+        }
+        rest = &after[end..];
+    }
+    out + rest
+}
+
+/// Where a text in double quotes ends.
+fn end_of_text(text: &str) -> usize {
+    let mut escaped = true;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    0
+}
+
+/// Where a JSON object or list ends.
+fn end_of_value(text: &str) -> usize {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => depth += 1,
+            b'}' | b']' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    0
+}
+
+/// Details with normal texts, and each cause once, in an order of ours: the reference goes through its maps in any order,
+/// and says twice what two passes of its validation found.
+fn details_of(details: &Value) -> String {
+    let mut details = details.clone();
+    each_text(&mut details);
+    if let Some(causes) = details.get_mut("causes").and_then(Value::as_array_mut) {
+        causes.sort_by_key(ToString::to_string);
+        causes.dedup();
+    }
+    details.to_string()
+}
+
+fn each_text(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = normal(text),
+        Value::Array(items) => items.iter_mut().for_each(each_text),
+        Value::Object(map) => map.values_mut().for_each(each_text),
+        _ => {}
+    }
+}
+
+/// A message that lists its causes, with the list in the order of the causes' texts.
+fn listed(message: &str, details: Option<&Value>) -> String {
+    let causes = details.and_then(|d| d["causes"].as_array()).map(Vec::as_slice).unwrap_or_default();
+    let text = |cause: &Value| {
+        let part = |key: &str| cause[key].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}", if part("field") == "[]" { "[]".to_owned() } else { part("field") }, part("message"))
+    };
+    let mut texts: Vec<String> = Vec::new();
+    for cause in causes {
+        if !texts.contains(&text(cause)) {
+            texts.push(text(cause));
+        }
+    }
+    match message.split_once(" is invalid: [") {
+        Some((before, list)) if texts.len() > 1 && list == format!("{}]", texts.join(", ")) => {
+            texts.sort();
+            format!("{before} is invalid: [{}]", texts.join(", "))
+        }
+        _ => message.to_owned(),
+    }
 }

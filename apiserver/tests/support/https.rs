@@ -55,12 +55,30 @@ impl Https {
                 sender
             }
         };
-        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let answered = sender.send_request(request.clone()).await;
+        let answered = match answered {
+            Ok(answered) => answered,
+            // The server may close a kept connection, or answer before it has read a large body, at any time.
+            Err(_) => self.alone(request).await,
+        };
+        let (parts, body) = answered.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         if parts.headers.get("connection").is_none_or(|value| value != "close") {
             *open = Some(sender);
         }
         (parts.status, parts.headers, body)
+    }
+
+    /// Sends a request on a connection of its own, again when it breaks: an answer may be lost with what was not read.
+    async fn alone(&self, request: Request<Full<Bytes>>) -> http::Response<hyper::body::Incoming> {
+        for _ in 0..20 {
+            let (mut sender, connection) = handshake(TokioIo::new(self.connect().await)).await.unwrap();
+            tokio::spawn(async move { drop(connection.await) });
+            if let Ok(answered) = sender.send_request(request.clone()).await {
+                return answered;
+            }
+        }
+        panic!("no answer to {} {}", request.method(), request.uri())
     }
 
     /// A connection of its own.

@@ -5,6 +5,7 @@ pub mod facts;
 pub mod https;
 pub mod listening;
 pub mod memory;
+pub mod rights;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
