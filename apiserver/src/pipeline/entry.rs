@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, header};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::SemaphorePermit;
 
 use super::{Call, collection, create, delete, get, list, options, patch, update, watch};
 use crate::http::body::ReqBody;
@@ -23,12 +24,13 @@ use crate::http::route::{self, Route, Target};
 use crate::http::{Response, compress, response};
 use crate::rows::Row;
 use crate::server::Shared;
+use crate::server::strangers::Standing;
 
 /// Who is at the other end, as far as the transport knows.
 #[derive(Clone, Debug)]
 pub enum Peer {
-    /// A connection, with the certificates that the client showed.
-    Connection { certificates: Arc<[CertificateDer<'static>]> },
+    /// A connection, with the certificates that the client showed, and how it stands.
+    Connection { certificates: Arc<[CertificateDer<'static>]>, standing: Arc<Standing> },
     /// A component in this process.
     Trusted(Arc<UserInfo>),
 }
@@ -37,6 +39,10 @@ pub enum Peer {
 pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Peer) -> Response {
     let started = Instant::now();
     let mut seen = Seen::default();
+    let running = match peer {
+        Peer::Connection { standing, .. } => Some(standing.begin()),
+        Peer::Trusted(_) => None,
+    };
     let answered = AssertUnwindSafe(dispatch(server, &parts, body, peer, &mut seen)).catch_unwind().await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
@@ -52,7 +58,10 @@ pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Pe
     let private = HeaderValue::from_static("no-cache, private");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);
     server.metrics.request(&seen.labels, response.status().as_u16(), started.elapsed());
-    response
+    match running {
+        Some(running) => response.map(|body| body.with(running)),
+        None => response,
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -86,7 +95,8 @@ async fn dispatch(
             let Some(verb) = route::verb(&parts.method, &target, params.watch) else {
                 return Err(Status::no_such_method());
             };
-            resource(server, parts, body, &user, target, params, verb, seen).await
+            let turns = matches!(peer, Peer::Connection { .. });
+            resource(server, parts, body, &user, target, params, verb, turns, seen).await
         }
     }
 }
@@ -95,10 +105,13 @@ async fn dispatch(
 fn authenticate(server: &Arc<Shared>, parts: &Parts, peer: &Peer) -> Result<Arc<UserInfo>, Status> {
     match peer {
         Peer::Trusted(user) => Ok(user.clone()),
-        Peer::Connection { certificates } => {
+        Peer::Connection { certificates, standing } => {
             let bearer = bearer(parts);
             let now = jiff::Timestamp::now();
             let found = server.access.authenticator.authenticate(certificates, bearer, now, &**server)?;
+            if found.is_some() {
+                standing.vouch();
+            }
             Ok(found.unwrap_or_else(|| server.anonymous.clone()))
         }
     }
@@ -159,6 +172,7 @@ async fn resource(
     target: Target<'_>,
     mut params: Params<'_>,
     verb: &'static str,
+    turns: bool,
     seen: &mut Seen,
 ) -> Result<Response, Status> {
     let (Some(name), Some(namespace)) = (route::unescape(target.name), route::unescape(target.namespace)) else {
@@ -201,7 +215,7 @@ async fn resource(
         warnings: Mutex::default(),
     };
     call.warn(crate::quirks::deprecation(&row.gvr).map(str::to_owned));
-    let answered = verbs(&call, parts, body, target.rest).await;
+    let answered = verbs(&call, parts, body, target.rest, turns).await;
     seen.warnings = call.warnings.into_inner();
     answered
 }
@@ -266,17 +280,47 @@ fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> 
     if subresource.verbs.iter().any(|v| v == verb) { Ok(()) } else { Err(refused()) }
 }
 
-async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Result<Response, Status> {
+/// A request's turn, when it comes over a connection: only so many are answered at a time. Bodies are read before, so that
+/// nobody waits for a slow one.
+async fn turn<'c>(call: &Call<'c>, turns: bool) -> Result<Option<SemaphorePermit<'c>>, Status> {
+    if !turns {
+        return Ok(None);
+    }
+    let patience = call.server.settings.limits.patience;
+    match tokio::time::timeout(patience, call.server.turns.acquire()).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        Ok(Err(_)) => unreachable!("the semaphore is never closed"),
+        Err(_) => {
+            call.server.metrics.refused();
+            Err(Status::too_many_requests("Too many requests, please try again later.", 1))
+        }
+    }
+}
+
+async fn verbs(
+    call: &Call<'_>,
+    parts: &Parts,
+    body: ReqBody,
+    rest: &str,
+    turns: bool,
+) -> Result<Response, Status> {
     if !call.subresource.is_empty() && crate::subresources::is_own(call.row, call.subresource) {
         return crate::subresources::handle(call, parts, body, rest).await;
     }
     match call.verb {
-        "get" => get::get(call).await,
-        "list" => list::list(call).await,
+        "get" => {
+            let _turn = turn(call, turns).await?;
+            get::get(call).await
+        }
+        "list" => {
+            let _turn = turn(call, turns).await?;
+            list::list(call).await
+        }
         "watch" => watch::watch(call).await,
         _ => {
             let body: Bytes = body.collect().await?;
             options::check(call)?;
+            let _turn = turn(call, turns).await?;
             match call.verb {
                 "create" if crate::subresources::is_virtual(call.row) => crate::subresources::review(call, &body).await,
                 "create" => create::create(call, &body).await,

@@ -18,7 +18,7 @@ use crate::http::response;
 /// Where a list goes on: upstream's continue token.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Token {
+pub struct Token {
     v: String,
     rv: i64,
     start: String,
@@ -200,7 +200,7 @@ fn encode_token(revision: i64, last: &str) -> String {
     URL_SAFE_NO_PAD.encode(json)
 }
 
-fn decode_token(token: &str) -> Result<Token, Status> {
+pub fn decode_token(token: &str) -> Result<Token, Status> {
     let bad = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let json = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
         let at = match error {

@@ -180,7 +180,7 @@ struct WatchBody {
     timer: Pin<Box<Sleep>>,
     /// The wake-up that this watcher waits for, and with which waker.
     registered: Option<(u64, Waker)>,
-    _open: crate::metrics::OpenWatch,
+    _open: crate::metrics::Open,
 }
 
 impl WatchBody {
