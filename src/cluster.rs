@@ -4,14 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver_auth::pki::{Pair, Pki, Profile, ensure_pair};
+use apiserver_auth::pki::Pair;
 use store::{Kv, Store};
 use tokio::net::TcpListener;
 
-use crate::layout::{Layout, write_private};
+use crate::certificates::Certificates;
+use crate::layout::Layout;
 use crate::node::Clients;
 use crate::parts::Parts;
 use crate::progress::Progress;
+use crate::slot::Slot;
 
 pub const API_PORT: u16 = 6443;
 /// All nodes' Pods, and the part of each node.
@@ -36,23 +38,17 @@ pub struct ApiServer {
 impl ApiServer {
     /// Opens the store, starts the API server and has it listen. Returns when it answers.
     pub async fn start(layout: &Layout, machine: &Machine, parts: &mut Parts, progress: &Progress) -> Result<Self> {
-        let now = jiff::Timestamp::now();
-        let names = [machine.name.clone(), machine.ip.to_string()];
-        let mut pki = Pki::ensure(&layout.pki(), &names, now).context("make the cluster's certificates")?;
-        let authority = authority(layout)?;
-        let kubelet = Profile::server(&format!("system:node:{}", machine.name), &names);
-        ensure_pair(&layout.pki(), "kubelet-server", &kubelet, &pki.ca, now)
-            .context("make the kubelet's certificate")?;
         let advertise = SocketAddr::new(machine.ip, API_PORT);
-        let admin = pki.kubeconfig(&format!("https://{advertise}"), &Pki::admin(), now);
-        write_private(&layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
-        // Joining nodes see the CA in the server's chain and know it by the pin in their token.
-        pki.serving.certificate.push_str(&authority.certificate);
+        let certificates = Certificates::new(layout, machine, format!("https://{advertise}"));
+        let good = certificates.ensure(jiff::Timestamp::now())?;
+        let due = good.due();
+        let authority = authority(layout)?;
         let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
             .with_context(|| format!("open the store in {}", layout.store().display()))?;
         let kv: Arc<dyn Kv> = store.clone();
-        let server = apiserver::Server::start(apiserver::Config::new(pki, advertise), kv).await?;
+        let server = apiserver::Server::start(apiserver::Config::new(good.pki, advertise), kv).await?;
         let server = Arc::new(server);
+        tokio::spawn(certificates.keep(Arc::clone(&server), due, parts.stop.clone()));
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), API_PORT);
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
         let (serving, stop) = (Arc::clone(&server), parts.stop.clone());
@@ -81,18 +77,18 @@ pub fn authority(layout: &Layout) -> Result<Pair> {
     Ok(Pair { certificate: read("ca.crt")?, key: read("ca.key")? })
 }
 
-/// Starts the controllers.
+/// Starts the controllers, which stand for election in the slot's name.
 ///
 /// `load_balancer_range` is as [`controller_manager::Config::load_balancer_range`] has it.
 pub fn start_controllers(
     clients: &Clients,
     authority: &Pair,
     load_balancer_range: Option<&str>,
-    machine: &Machine,
+    slot: Slot,
     parts: &mut Parts,
 ) {
     let config = controller_manager::Config {
-        host: machine.name.clone(),
+        identity: slot.identity().to_owned(),
         ca_pem: authority.certificate.clone(),
         ca_key_pem: authority.key.clone(),
         load_balancer_range: load_balancer_range.map(str::to_owned),
@@ -100,14 +96,27 @@ pub fn start_controllers(
         node_mask: NODE_MASK,
     };
     let clients = Arc::clone(clients);
-    parts.keep("controllers", move |stop| controller_manager::run(config.clone(), Arc::clone(&clients), stop));
+    let slot = Arc::new(slot);
+    parts.keep("controllers", move |stop| {
+        let (config, clients, slot) = (config.clone(), Arc::clone(&clients), Arc::clone(&slot));
+        async move {
+            let ended = controller_manager::run(config, clients, stop).await;
+            drop(slot);
+            ended
+        }
+    });
 }
 
-/// Starts the scheduler.
-pub fn start_scheduler(clients: &Clients, machine: &Machine, parts: &mut Parts) {
-    let (host, clients) = (machine.name.clone(), Arc::clone(clients));
+/// Starts the scheduler, which stands for election in the slot's name.
+pub fn start_scheduler(clients: &Clients, slot: Slot, parts: &mut Parts) {
+    let clients = Arc::clone(clients);
+    let slot = Arc::new(slot);
     parts.keep("scheduler", move |stop| {
-        let client = clients("system:kube-scheduler");
-        scheduler::run(client, scheduler::Config { host: host.clone() }, stop)
+        let (client, slot) = (clients("system:kube-scheduler"), Arc::clone(&slot));
+        async move {
+            let ended = scheduler::run(client, scheduler::Config { identity: slot.identity().to_owned() }, stop).await;
+            drop(slot);
+            ended
+        }
     });
 }

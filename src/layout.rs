@@ -101,19 +101,13 @@ impl Layout {
         let path = self.dir.join("cox.lock");
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        let mut file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
-        let start = Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Lock { _file: lock, pid_file: self.pid_file() }),
-                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < LOCK_PATIENCE => file = back,
-                Err((_, Errno::EWOULDBLOCK)) => match self.running() {
-                    Some(pid) => bail!("a cluster runs already from {} (process {pid})", self.dir.display()),
-                    None => bail!("{} is in use by another process", self.dir.display()),
-                },
-                Err((_, errno)) => return Err(errno).with_context(|| format!("lock {}", path.display())),
-            }
-            std::thread::sleep(LOCK_PAUSE);
+        let file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
+        match wait_for(file).with_context(|| format!("lock {}", path.display()))? {
+            Some(lock) => Ok(Lock { _file: lock, pid_file: self.pid_file() }),
+            None => match self.running() {
+                Some(pid) => bail!("a cluster runs already from {} (process {pid})", self.dir.display()),
+                None => bail!("{} is in use by another process", self.dir.display()),
+            },
         }
     }
 
@@ -129,6 +123,20 @@ impl Layout {
             return None;
         }
         fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
+    }
+}
+
+/// Locks a file for this process; `None` when another process has it for longer than a killed one's children could.
+pub fn wait_for(mut file: File) -> io::Result<Option<Flock<File>>> {
+    let start = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < LOCK_PATIENCE => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one binary: parse the command line, put the rooms together, hand over.
 
+mod certificates;
 mod cli;
 mod cluster;
 mod commands;
@@ -12,6 +13,7 @@ mod node;
 mod parts;
 mod progress;
 mod renewal;
+mod slot;
 
 use std::process::ExitCode;
 

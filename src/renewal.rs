@@ -6,6 +6,7 @@ use anyhow::Result;
 use apiserver_auth::pki::Standing;
 use jiff::Timestamp;
 
+use crate::certificates::until;
 use crate::cluster::Machine;
 use crate::commands::token::JoinToken;
 use crate::join::{self, Membership};
@@ -13,8 +14,6 @@ use crate::layout::Layout;
 
 /// A renewal that failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(60);
-/// Clocks are set and machines sleep: the certificates are looked at at least this often.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What to do about the certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +47,8 @@ pub struct Member<'a> {
 pub enum Cared {
     /// There is a new client certificate: clients must be made anew.
     Renewed(Membership),
-    /// Both are good for so long.
-    Good(Duration),
+    /// Both are good until then.
+    Good(Timestamp),
 }
 
 impl Member<'_> {
@@ -59,10 +58,7 @@ impl Member<'_> {
             let now = Timestamp::now();
             let (client, serving) = join::standings(self.layout, membership, self.machine, now);
             match step(client, serving) {
-                Step::WaitUntil(at) => {
-                    let wait = Duration::try_from(now.duration_until(at)).unwrap_or_default();
-                    return Ok(Cared::Good(wait.min(LONGEST_WAIT)));
-                }
+                Step::WaitUntil(at) => return Ok(Cared::Good(at)),
                 Step::JoinAnew => {
                     let joined = join::join(self.layout, self.server, self.token, self.machine).await?;
                     return Ok(Cared::Renewed(joined));
@@ -84,18 +80,18 @@ impl Member<'_> {
     /// good for the first time.
     pub async fn renewed(&self, membership: &Membership, mut good: impl FnMut()) -> Membership {
         loop {
-            let wait = match self.care(membership).await {
+            let due = match self.care(membership).await {
                 Ok(Cared::Renewed(renewed)) => return renewed,
-                Ok(Cared::Good(wait)) => {
+                Ok(Cared::Good(due)) => {
                     good();
-                    wait
+                    due
                 }
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the node's certificates could not be renewed");
-                    RETRY
+                    Timestamp::now() + RETRY
                 }
             };
-            tokio::time::sleep(wait).await;
+            until(due).await;
         }
     }
 }

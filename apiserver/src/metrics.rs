@@ -142,10 +142,14 @@ impl Metrics {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The Prometheus text; `objects` are numbers of stored objects by resource.
-    pub fn render(&self, objects: &[(String, usize)]) -> String {
+    /// The Prometheus text; `objects` are numbers of stored objects by resource, `store` what the store says of itself.
+    pub fn render(&self, objects: &[(String, usize)], store: &[(&'static str, i64)]) -> String {
         let mut out = String::new();
         self.render_requests(&mut out).unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));
+        for (name, value) in store {
+            writeln!(out, "# TYPE {name} gauge\n{name} {value}")
+                .unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));
+        }
         self.render_rest(&mut out, objects).unwrap_or_else(|_| unreachable!("writing to a String cannot fail"));
         out
     }

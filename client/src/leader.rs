@@ -1,5 +1,8 @@
-//! Leader election by a Lease object, as client-go's `leaderelection` with its defaults: whoever holds the lease works,
-//! the others wait; a holder that cannot renew stops before another may start.
+//! Leader election by a Lease object, as client-go's `leaderelection`: whoever holds the lease works, the others wait; a
+//! holder that cannot renew stops before another may start.
+//!
+//! A candidate whose identity is the holder's takes the lease over at once: it is the same process slot, whose former
+//! process is dead. Whoever gives out identities must see to that (see [`Election::identity`]).
 
 use std::time::Duration;
 
@@ -11,17 +14,23 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a lease is good for, how long its holder tries to renew it, how often everyone looks.
+/// How long a lease is good for, how long its holder tries to renew it, how often the others look, as client-go has it.
 const LEASE_SECONDS: i32 = 15;
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How often a holder renews while all is well: each time costs a write that is synced to disk, and the deadline leaves
+/// room for a missed one.
+const RENEW_PERIOD: Duration = Duration::from_secs(5);
+/// How long one attempt may take: a server that hangs must not use up the deadline.
+const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// The lease to hold, and in whose name.
 #[derive(Clone, Debug)]
 pub struct Election {
     pub namespace: String,
     pub name: String,
-    /// Unique for each candidate process: host name and a UUID.
+    /// Whoever bears the holder's identity leads at once, so no two living candidates may bear the same: it is unique for
+    /// each process, or stands for a slot that one process at a time can have (a lock on a file).
     pub identity: String,
 }
 
@@ -35,6 +44,8 @@ struct Candidate {
     election: Election,
     leases: Api<Lease>,
     observed: Option<Observed>,
+    /// The lease as this candidate last wrote it: it can be renewed without being read again.
+    held: Option<Lease>,
 }
 
 /// Waits until this candidate leads, then runs `work` with a token that is cancelled with the lead or with `stop`.
@@ -47,9 +58,9 @@ where
     R: Future<Output = ()>,
 {
     let leases = Api::namespaced(client, &election.namespace);
-    let mut candidate = Candidate { election, leases, observed: None };
+    let mut candidate = Candidate { election, leases, observed: None, held: None };
     loop {
-        if candidate.try_hold().await {
+        if candidate.try_hold(ATTEMPT).await {
             break;
         }
         tokio::select! {
@@ -70,26 +81,34 @@ where
 
 impl Candidate {
     async fn renew_until_lost(&mut self) {
-        let mut last = Instant::now();
+        let (mut last, mut renewed) = (Instant::now(), true);
         loop {
-            tokio::time::sleep(RETRY_PERIOD).await;
-            match tokio::time::timeout(RENEW_DEADLINE, self.try_hold()).await {
-                Ok(true) => last = Instant::now(),
-                Ok(false) | Err(_) if last.elapsed() < RENEW_DEADLINE => {}
-                Ok(false) | Err(_) => {
-                    tracing::error!(lease = self.election.name, "lost the lead: the lease could not be renewed");
-                    return;
-                }
+            if renewed {
+                crate::beat::next(RENEW_PERIOD).await;
+            } else {
+                tokio::time::sleep(RETRY_PERIOD).await;
+            }
+            let began = Instant::now();
+            renewed = self.try_hold(RENEW_DEADLINE.saturating_sub(last.elapsed()).min(ATTEMPT)).await;
+            if renewed {
+                last = began;
+            } else if last.elapsed() + RETRY_PERIOD >= RENEW_DEADLINE {
+                tracing::error!(lease = self.election.name, "lost the lead: the lease could not be renewed");
+                return;
             }
         }
     }
 
-    /// Takes or renews the lease; `false` when another holds it or the API could not be asked.
-    async fn try_hold(&mut self) -> bool {
-        match self.hold().await {
-            Ok(held) => held,
-            Err(error) => {
+    /// Takes or renews the lease; `false` when another holds it or the API could not be asked within `limit`.
+    async fn try_hold(&mut self, limit: Duration) -> bool {
+        match tokio::time::timeout(limit, self.hold()).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => {
                 tracing::debug!(lease = self.election.name, %error, "could not renew the lease");
+                false
+            }
+            Err(_) => {
+                tracing::debug!(lease = self.election.name, "renewing the lease took too long");
                 false
             }
         }
@@ -97,11 +116,18 @@ impl Candidate {
 
     async fn hold(&mut self) -> Result<bool, kube::Error> {
         let now = MicroTime(Timestamp::now());
+        if let Some(mut lease) = self.held.take() {
+            lease.spec.get_or_insert_default().renew_time = Some(now.clone());
+            match self.leases.replace(&self.election.name, &PostParams::default(), &lease).await {
+                Ok(written) => return Ok(self.keep(written)),
+                // Somebody wrote or deleted it: look at it anew.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let Some(mut lease) = self.leases.get_opt(&self.election.name).await? else {
-            let lease = self.fresh_lease(now);
-            let made = self.leases.create(&PostParams::default(), &lease).await?;
-            self.observe(made.spec.unwrap_or_default());
-            return Ok(true);
+            let made = self.leases.create(&PostParams::default(), &self.fresh_lease(now)).await?;
+            return Ok(self.keep(made));
         };
         let spec = lease.spec.take().unwrap_or_default();
         self.observe(spec.clone());
@@ -118,9 +144,16 @@ impl Candidate {
             lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(!mine)),
             ..spec
         });
-        let held = self.leases.replace(&self.election.name, &PostParams::default(), &lease).await?;
-        self.observe(held.spec.unwrap_or_default());
-        Ok(true)
+        let written = self.leases.replace(&self.election.name, &PostParams::default(), &lease).await?;
+        Ok(self.keep(written))
+    }
+
+    /// Remembers the lease as it was written: this candidate holds it.
+    fn keep(&mut self, mut written: Lease) -> bool {
+        self.observe(written.spec.clone().unwrap_or_default());
+        written.metadata.managed_fields = None;
+        self.held = Some(written);
+        true
     }
 
     fn fresh_lease(&self, now: MicroTime) -> Lease {
@@ -151,6 +184,7 @@ impl Candidate {
     }
 
     async fn release(&mut self) {
+        self.held = None;
         let released = async {
             let Some(mut lease) = self.leases.get_opt(&self.election.name).await? else { return Ok(()) };
             let spec = lease.spec.get_or_insert_default();
@@ -170,3 +204,6 @@ impl Candidate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,17 @@
 //! How every component reaches the API: a `kube::Client` over a socket or in process, and what control loops share:
-//! informers, a work queue, leader election by Lease, event recording.
+//! informers, a work queue, leader election by Lease, event recording; and what two of them must decide alike.
 
+pub mod backoff;
+pub mod beat;
 pub mod events;
 pub mod informer;
 pub mod leader;
 pub mod queue;
+pub mod tls;
 pub mod transport;
+pub mod volumes;
 
+pub use backoff::Backoff;
 pub use events::{EventType, Recorder};
 pub use informer::{Change, Informer};
 pub use queue::WorkQueue;

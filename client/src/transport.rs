@@ -1,11 +1,24 @@
 //! Making a `kube::Client`: from a kubeconfig file, or straight onto the API server's pipeline in the same process.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use kube::client::Body;
-use tower::{BoxError, Service};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt as _};
+use tower::{BoxError, Service, ServiceBuilder};
+
+/// A server that is there answers a connection, TLS included, by then: one that is gone must not hold up the next try.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A quiet connection is asked for a sign of life after this long, then every so often; without one it ends, and a
+/// watch on it is resumed elsewhere. What is sent must be acknowledged within the same time.
+const QUIET: Duration = Duration::from_secs(10);
+const SIGN: Duration = Duration::from_secs(5);
+const SIGNS: u32 = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,5 +65,25 @@ async fn connect(kubeconfig: kube::config::Kubeconfig, path: &Path) -> Result<ku
     let read = |source| Error::Read { path: path.to_owned(), source };
     let options = kube::config::KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(read)?;
-    kube::Client::try_from(config).map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })
+    over_tcp(&config).map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// kube's own stack, but over connections that notice when the other side is gone.
+fn over_tcp(config: &kube::Config) -> Result<kube::Client, kube::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(QUIET));
+    tcp.set_keepalive_interval(Some(SIGN));
+    tcp.set_keepalive_retries(Some(SIGNS));
+    tcp.set_tcp_user_timeout(Some(QUIET + SIGN * SIGNS));
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    connector.set_connect_timeout(Some(CONNECT));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(legacy::Builder::new(TokioExecutor::new()).build(connector));
+    Ok(kube::Client::new(service, config.default_namespace.clone()))
 }

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -27,8 +28,8 @@ use crate::{Clients, IDENTITY};
 /// Not `Debug`: it holds the authority's private key.
 #[derive(Clone)]
 pub struct Config {
-    /// This machine's name, part of the lease holder's identity.
-    pub host: String,
+    /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
+    pub identity: String,
     /// PEM of the cluster's CA, published in each namespace.
     pub ca_pem: String,
     /// PEM of its private key (PKCS #8), with which certificate requests are signed.
@@ -65,6 +66,7 @@ pub struct Context {
     pub replication_controllers: Informer<ReplicationController>,
     pub volumes: Informer<PersistentVolume>,
     pub claims: Informer<PersistentVolumeClaim>,
+    pub storage_classes: Informer<StorageClass>,
     /// In namespace `kube-system`, of type `bootstrap.kubernetes.io/token`.
     pub bootstrap_tokens: Informer<Secret>,
     clients: Clients,
@@ -100,6 +102,7 @@ impl Context {
             replication_controllers: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             volumes: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             claims: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            storage_classes: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             bootstrap_tokens: Informer::start(Api::namespaced(client, "kube-system"), tokens, stop.clone()),
             config,
             stop,

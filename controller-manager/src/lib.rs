@@ -16,6 +16,7 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod owner;
+mod persistent_volume;
 mod pod_gc;
 mod pods;
 mod protection;
@@ -51,7 +52,7 @@ pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> a
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-controller-manager".to_owned(),
-        identity: format!("{}_{}", config.host, uuid::Uuid::new_v4()),
+        identity: config.identity.clone(),
     };
     let candidate = clients(IDENTITY);
     let kept = client::leader::run(candidate, election, stop, |lead| async move {
@@ -84,5 +85,6 @@ fn start(context: &Arc<Context>, authority: Authority, range: Option<load_balanc
     endpointslice_mirroring::start(context);
     cluster_role_aggregation::start(context);
     protection::start(context);
+    persistent_volume::start(context);
     token_cleaner::start(context);
 }

@@ -1,6 +1,6 @@
 //! Gives each Node its part of the Pod network (`spec.podCIDR`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -19,15 +19,17 @@ const NAME: &str = "node-controller";
 pub fn start(context: &Arc<Context>) {
     let queue: WorkQueue<_> = context.queue();
     let changed = queue.clone();
-    // What was given and is not in the informer yet is remembered.
-    let given = Arc::new(Mutex::new(HashSet::new()));
+    // What was given is remembered, by the Node's UID: the informer shows it later.
+    let given: Arc<Mutex<HashMap<String, String>>> = Arc::default();
     let free = Arc::clone(&given);
-    context.nodes.on_change(move |change| match (change, pod_cidr(change.object())) {
-        (Change::Deleted(_), Some(cidr)) => {
-            free.lock().remove(cidr);
+    context.nodes.on_change(move |change| match change {
+        Change::Deleted(node) => {
+            free.lock().remove(node.metadata.uid.as_deref().unwrap_or_default());
         }
-        (Change::Deleted(_), None) | (_, Some(_)) => {}
-        (_, None) => changed.add(key_of(&**change.object())),
+        Change::Added(node) | Change::Updated { new: node, .. } if pod_cidr(node).is_none() => {
+            changed.add(key_of(&***node));
+        }
+        Change::Added(_) | Change::Updated { .. } => {}
     });
     let nodes = context.nodes.clone();
     let ready = async move { nodes.synced().await };
@@ -41,7 +43,11 @@ pub fn start(context: &Arc<Context>) {
             let Some(node) = context.nodes.get("", &key.name).filter(|node| pod_cidr(node).is_none()) else {
                 return Ok(());
             };
-            let mut taken: HashSet<String> = given.lock().clone();
+            let uid = node.uid().unwrap_or_default();
+            if given.lock().contains_key(&uid) {
+                return Ok(());
+            }
+            let mut taken: HashSet<String> = given.lock().values().cloned().collect();
             taken.extend(context.nodes.list().iter().filter_map(|node| pod_cidr(node).map(str::to_owned)));
             let Some(cidr) = first_free(&context.config.cluster_cidr, context.config.node_mask, &taken)? else {
                 recorder.about(&*node, EventType::Normal, "CIDRNotAvailable", "Node status is now: CIDRNotAvailable");
@@ -51,7 +57,7 @@ pub fn start(context: &Arc<Context>) {
             let api: Api<Node> = Api::all(client);
             match api.patch(&node.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
                 Ok(_) => {
-                    given.lock().insert(cidr);
+                    given.lock().insert(uid, cidr);
                     Ok(())
                 }
                 Err(error) if is_code(&error, 404) => Ok(()),

@@ -27,7 +27,7 @@ where
     K::DynamicType: Default,
 {
     watcher::watcher(api, config)
-        .default_backoff()
+        .backoff(client::Backoff::default())
         .filter_map(move |event| async move {
             event.inspect_err(|error| tracing::warn!(%error, what, "watch interrupted")).ok()
         })

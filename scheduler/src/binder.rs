@@ -25,6 +25,10 @@ impl Binder {
         Self { client, recorder }
     }
 
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn pods(&self, pod: &PodInfo) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace)
     }

@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
 use crate::cache::Cache;
-use crate::decide::{Outcome, Unfit, decide};
+use crate::claims::{self, Storage};
+use crate::decide::{Outcome, Snapshot, Unfit, decide};
 use crate::labels::Selector;
 use crate::model::PodInfo;
+use crate::plugins::volumes::Choice;
 use crate::preempt::{Budget, preempt};
 use crate::queue::Queue;
 
@@ -31,8 +33,8 @@ const BINDINGS: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This machine's name, part of the lease holder's identity.
-    pub host: String,
+    /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
+    pub identity: String,
 }
 
 /// What has changed; each thing waits once, so the inbox is no longer than the cluster has objects.
@@ -41,6 +43,8 @@ enum News {
     Pod(NamespacedName),
     Node(String),
     Namespace(String),
+    /// Claims, volumes or classes.
+    Storage,
     /// A binding could not be made.
     Unbound(NamespacedName, String),
 }
@@ -78,6 +82,7 @@ struct Informers {
     replica_sets: Informer<ReplicaSet>,
     stateful_sets: Informer<StatefulSet>,
     budgets: Informer<PodDisruptionBudget>,
+    storage: Storage,
 }
 
 impl Informers {
@@ -92,6 +97,11 @@ impl Informers {
             replica_sets: Informer::start(Api::all(client.clone()), all(), stop.clone()),
             stateful_sets: Informer::start(Api::all(client.clone()), all(), stop.clone()),
             budgets: Informer::start(Api::all(client.clone()), all(), stop.clone()),
+            storage: Storage::new(
+                Informer::start(Api::all(client.clone()), all(), stop.clone()),
+                Informer::start(Api::all(client.clone()), all(), stop.clone()),
+                Informer::start(Api::all(client.clone()), all(), stop.clone()),
+            ),
         };
         let to = inbox.clone();
         informers.pods.on_change(move |change: &Change<'_, Pod>| to.put(News::Pod(key_of(&**change.object()))));
@@ -99,6 +109,12 @@ impl Informers {
         informers.nodes.on_change(move |change| to.put(News::Node(change.object().name_any())));
         let to = inbox.clone();
         informers.namespaces.on_change(move |change| to.put(News::Namespace(change.object().name_any())));
+        let to = inbox.clone();
+        informers.storage.claims.on_change(move |_| to.put(News::Storage));
+        let to = inbox.clone();
+        informers.storage.volumes.on_change(move |_| to.put(News::Storage));
+        let to = inbox.clone();
+        informers.storage.classes.on_change(move |_| to.put(News::Storage));
         informers
     }
 
@@ -110,6 +126,7 @@ impl Informers {
         self.replica_sets.synced().await;
         self.stateful_sets.synced().await;
         self.budgets.synced().await;
+        self.storage.synced().await;
     }
 
     /// Selects the Pods of the same Services and controller: what the default spread looks at.
@@ -157,7 +174,7 @@ pub async fn run(client: Client, config: Config, stop: CancellationToken) -> any
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-scheduler".to_owned(),
-        identity: format!("{}_{}", config.host, uuid::Uuid::new_v4()),
+        identity: config.identity.clone(),
     };
     let candidate = client.clone();
     let kept = client::leader::run(candidate, election, stop, |lead| async move {
@@ -234,6 +251,7 @@ impl Scheduler {
                     None => self.cache.namespaces.remove(&name),
                 };
             }
+            News::Storage => self.queue.changed(Instant::now(), claims::concerns),
             News::Unbound(key, uid) => {
                 if self.cache.is_assumed(&key, &uid) {
                     self.cache.remove_pod(&key);
@@ -279,20 +297,41 @@ impl Scheduler {
     }
 
     async fn decide(&mut self, pod: &Arc<PodInfo>) {
-        let (outcome, looked) = decide(&self.cache.snapshot(), pod, self.turn);
+        let volumes = match self.informers.storage.of(pod) {
+            Ok(volumes) => volumes,
+            Err(why) => {
+                let unfit = Unfit::everywhere(self.cache.snapshot().nodes, why);
+                return self.no_room(pod, &unfit).await;
+            }
+        };
+        let snapshot = Snapshot { volumes: &volumes, ..self.cache.snapshot() };
+        let (outcome, looked) = decide(&snapshot, pod, self.turn);
         self.turn = (self.turn + looked) % self.cache.nodes().max(1);
         match outcome {
-            Outcome::Fits { node } => self.bind(pod, node).await,
+            Outcome::Fits { node } => {
+                let info = self.cache.node(&node);
+                let choices = info.and_then(|info| volumes.choose(info)).unwrap_or_default();
+                self.bind(pod, node, choices).await;
+            }
             Outcome::Unfit(unfit) => self.no_room(pod, &unfit).await,
         }
     }
 
-    async fn bind(&mut self, pod: &Arc<PodInfo>, node: String) {
+    async fn bind(&mut self, pod: &Arc<PodInfo>, node: String, choices: Vec<Choice>) {
         self.cache.nominate(pod, None);
         self.cache.put_pod((**pod).clone(), &node, true);
         let Ok(permit) = Arc::clone(&self.bindings).acquire_owned().await else { return };
         let (binder, inbox, pod) = (self.binder.clone(), self.inbox.clone(), Arc::clone(pod));
+        let storage = (!choices.is_empty()).then(|| self.informers.storage.clone());
         tokio::spawn(async move {
+            if let Some(storage) = storage
+                && let Err(error) = storage.bind(binder.client(), &choices, &node).await
+            {
+                drop(permit);
+                binder.explain(&pod, "SchedulerError", &format!("{error:#}"), None).await;
+                inbox.put(News::Unbound(NamespacedName::new(&pod.namespace, &pod.name), pod.uid.clone()));
+                return;
+            }
             let bound = binder.bind(&pod, &node).await;
             drop(permit);
             let Err(error) = bound else { return };

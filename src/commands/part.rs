@@ -4,16 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver_auth::pki::{Pki, Profile};
+use apiserver_auth::pki::{LIFETIME, Pki, Profile};
 use jiff::Timestamp;
+use kubelet_runtime::Core;
 
 use super::{machine, require_root, start_logging, up};
+use crate::certificates::until;
 use crate::cli::PartArgs;
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
 use crate::layout::{Layout, write_private};
 use crate::node::{self, Clients, Dns};
 use crate::parts::Parts;
 use crate::progress::Progress;
+use crate::slot::Slot;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -59,39 +62,53 @@ async fn serve(args: &PartArgs, part: Part, layout: &Layout) -> Result<()> {
     let machine = machine(&args.node)?;
     let progress = Progress::start();
     let mut parts = Parts::new();
-    let api = match part {
-        Part::Apiserver => Some(ApiServer::start(layout, &machine, &mut parts, &progress).await?),
-        _ => {
-            let clients = clients(args, part, layout, &machine).await?;
-            start(args, part, layout, &machine, &clients, &mut parts).await?;
-            progress.reached(&format!("{} started", part.name()));
-            None
-        }
-    };
-    up::stop_signal(&parts).await?;
-    parts.end(up::PATIENCE).await;
-    if let Some(api) = api {
+    if part == Part::Apiserver {
+        let api = ApiServer::start(layout, &machine, &mut parts, &progress).await?;
+        up::stop_signal(&parts).await?;
+        parts.end(up::PATIENCE).await;
         api.close().await;
+        return Ok(());
     }
-    Ok(())
+    let core = match part {
+        Part::Kubelet => Some(node::open_runtime(layout, &args.node.registry_mirror).await?),
+        _ => None,
+    };
+    loop {
+        let (clients, due) = clients(args, part, layout, &machine).await?;
+        start(part, layout, &machine, &clients, core.clone(), &mut parts)?;
+        progress.reached(&format!("{} started", part.name()));
+        let stopped = tokio::select! {
+            stopped = up::stop_signal(&parts) => Some(stopped),
+            () = due => None,
+        };
+        parts.end(up::PATIENCE).await;
+        match stopped {
+            Some(stopped) => return stopped,
+            // The component begins anew with a new certificate.
+            None => parts = Parts::new(),
+        }
+    }
 }
 
-async fn start(
-    args: &PartArgs,
+fn start(
     part: Part,
     layout: &Layout,
     machine: &Machine,
     clients: &Clients,
+    core: Option<Arc<Core>>,
     parts: &mut Parts,
 ) -> Result<()> {
     match part {
         Part::Apiserver => {}
-        Part::Scheduler => cluster::start_scheduler(clients, machine, parts),
+        Part::Scheduler => {
+            cluster::start_scheduler(clients, Slot::take(layout, "scheduler", &machine.name)?, parts);
+        }
         Part::ControllerManager => {
-            cluster::start_controllers(clients, &cluster::authority(layout)?, None, machine, parts);
+            let slot = Slot::take(layout, "controllers", &machine.name)?;
+            cluster::start_controllers(clients, &cluster::authority(layout)?, None, slot, parts);
         }
         Part::Kubelet => {
-            let core = node::open_runtime(layout, &args.node.registry_mirror).await?;
+            let core = core.context("the kubelet needs a container runtime")?;
             node::start_kubelet(layout, machine, clients, core, parts);
         }
         Part::Proxy => node::start_proxy(layout, machine, clients, Dns::Served, parts),
@@ -99,19 +116,31 @@ async fn start(
     Ok(())
 }
 
-/// Clients by the kubeconfig given, or by a certificate from the data directory's own CA. One identity serves all
-/// parts of the component.
-async fn clients(args: &PartArgs, part: Part, layout: &Layout, machine: &Machine) -> Result<Clients> {
-    let path = match &args.kubeconfig {
-        Some(path) => path.clone(),
-        None => own_kubeconfig(part, layout, machine)?,
+/// Clients by the kubeconfig given, or by a certificate from the data directory's own CA; and what returns when they
+/// are to be made anew. One identity serves all parts of the component.
+async fn clients(
+    args: &PartArgs,
+    part: Part,
+    layout: &Layout,
+    machine: &Machine,
+) -> Result<(Clients, impl Future<Output = ()>)> {
+    let now = Timestamp::now();
+    let (path, due) = match &args.kubeconfig {
+        // Whoever made it renews it.
+        Some(path) => (path.clone(), None),
+        None => (own_kubeconfig(part, layout, machine, now)?, Some(now + LIFETIME * 2 / 3)),
     };
     let client = client::from_kubeconfig(&path).await?;
-    Ok(Arc::new(move |_| client.clone()))
+    let due = async move {
+        match due {
+            Some(due) => until(due).await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok((Arc::new(move |_| client.clone()), due))
 }
 
-fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine) -> Result<PathBuf> {
-    let now = Timestamp::now();
+fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine, now: Timestamp) -> Result<PathBuf> {
     let pki = Pki::ensure(&layout.pki(), &[], now).context("load the cluster's certificates")?;
     let server = format!("https://{}:{API_PORT}", machine.ip);
     let text = pki.kubeconfig(&server, &part.profile(machine), now).context("make the component's kubeconfig")?;

@@ -12,6 +12,8 @@ use crate::layout::Layout;
 use crate::netns;
 use crate::node::is_ready;
 
+/// The API server's checks, of which one fails when the store refuses writes.
+const CHECKS: [&str; 4] = ["etcd", "etcd-readiness", "informer-sync", "shutdown"];
 /// Warnings in the log that are shown.
 const LOG_LINES: usize = 5;
 
@@ -83,6 +85,7 @@ async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
             wrong.push(format!("node {} is not Ready", node.name_any()));
         }
     }
+    wrong.extend(unready(&client).await);
     let pods: Api<Pod> = Api::all(client);
     let pods = pods.list(&ListParams::default()).await.context("list the Pods")?.items;
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
@@ -94,6 +97,26 @@ async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
     writeln!(text, "Pods       {all}").context("format")?;
     wrong.extend(pods.iter().filter_map(trouble));
     Ok((text, wrong))
+}
+
+/// The API server's checks that fail, each with why.
+async fn unready(client: &Client) -> Vec<String> {
+    let get = async |path: &str| {
+        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request_text(request).await
+    };
+    let Err(error) = get("/readyz").await else { return Vec::new() };
+    let text = error.to_string();
+    let failing: Vec<&str> = CHECKS.into_iter().filter(|check| text.contains(&format!("[-]{check} "))).collect();
+    if failing.is_empty() {
+        return vec![format!("the API server is not ready: {text}")];
+    }
+    let mut wrong = Vec::new();
+    for check in failing {
+        let why = get(&format!("/readyz/{check}")).await.err().map(|error| error.to_string()).unwrap_or_default();
+        wrong.push(format!("the API server is not ready: {check}: {}", why.trim()));
+    }
+    wrong
 }
 
 /// Why a Pod does not run, if it says.

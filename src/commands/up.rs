@@ -15,6 +15,7 @@ use crate::netns;
 use crate::node;
 use crate::parts::{Parts, in_process_clients};
 use crate::progress::Progress;
+use crate::slot::Slot;
 
 /// How the command was called: a server says how others join it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,9 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     let api = ApiServer::start(layout, &machine, &mut parts, progress).await?;
     let clients = in_process_clients(&api.server);
     let range = args.load_balancer_range.as_deref();
-    cluster::start_controllers(&clients, &api.authority, range, &machine, &mut parts);
-    cluster::start_scheduler(&clients, &machine, &mut parts);
+    let slot = |component| Slot::take(layout, component, &machine.name);
+    cluster::start_controllers(&clients, &api.authority, range, slot("controllers")?, &mut parts);
+    cluster::start_scheduler(&clients, slot("scheduler")?, &mut parts);
     node::start(layout, &machine, &args.node.registry_mirror, &clients, &mut parts).await?;
     node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;
     progress.reached(&format!("node {} Ready", machine.name));

@@ -206,4 +206,8 @@ pub trait Kv: Send + Sync + 'static {
     /// Returns the renewed time to live in seconds.
     async fn lease_keep_alive(&self, id: i64) -> Result<i64, Error>;
     async fn lease_time_to_live(&self, id: i64, keys: bool) -> Result<LeaseInfo, Error>;
+    /// Figures for metrics, by the names that etcd's own have; none when the store has its own endpoint for them.
+    fn figures(&self) -> Vec<(&'static str, i64)> {
+        Vec::new()
+    }
 }

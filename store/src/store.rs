@@ -273,6 +273,20 @@ impl Kv for Store {
         let keys = if keys { state.keys_of(id).cloned().collect() } else { Vec::new() };
         Ok(LeaseInfo { id, granted_ttl: lease.ttl, ttl, keys })
     }
+
+    fn figures(&self) -> Vec<(&'static str, i64)> {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let status = self.status();
+        vec![
+            ("etcd_debugging_mvcc_current_revision", status.revision),
+            ("etcd_debugging_mvcc_compact_revision", status.compact_revision),
+            ("etcd_debugging_mvcc_keys_total", count(status.keys)),
+            ("etcd_debugging_mvcc_changes_total", count(status.changes)),
+            ("etcd_debugging_lease_total", count(status.leases)),
+            ("etcd_server_proposals_applied_total", i64::try_from(status.applied_index).unwrap_or(i64::MAX)),
+            ("etcd_server_failed", i64::from(self.failure().is_some())),
+        ]
+    }
 }
 
 fn seconds(output: Output) -> Result<i64, Error> {

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: what developers run besides cargo itself.
 
+mod bench;
 mod fuzz;
 mod generate;
 mod hello;
@@ -9,6 +10,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
+  bench [ROW...] [--against KUBECONFIG] [--seconds N]
+                          measure a release build, beside the reference; needs root (`bench --help` lists the rows)
   generate [--from DIR] [--protos DIR]
                           write api/data/ from the published documents of a Kubernetes version; protobuf.txt too when
                           DIR (staging/src/k8s.io of its source) is given
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
+        ["bench", words @ ..] => bench::run(&root(), words),
         ["generate"] => generate::write(&generate::published(), None),
         ["generate", "--from", from] => generate::write(from.as_ref(), None),
         ["generate", "--protos", protos] => generate::write(&generate::published(), Some(protos.as_ref())),

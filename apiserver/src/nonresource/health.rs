@@ -7,8 +7,14 @@ use crate::http::{Response, response};
 use crate::server::Shared;
 
 /// The checks, by upstream's names; `true` for those that only readiness asks.
-const CHECKS: &[(&str, bool)] =
-    &[("ping", false), ("log", false), ("etcd", false), ("informer-sync", true), ("shutdown", true)];
+const CHECKS: &[(&str, bool)] = &[
+    ("ping", false),
+    ("log", false),
+    ("etcd", false),
+    ("etcd-readiness", true),
+    ("informer-sync", true),
+    ("shutdown", true),
+];
 
 /// Answers a health path, or `None` when it is none.
 pub fn handle(server: &Shared, path: &str, query: &str) -> Option<Response> {
@@ -22,16 +28,17 @@ pub fn handle(server: &Shared, path: &str, query: &str) -> Option<Response> {
     let checks = CHECKS.iter().filter(|(_, only_ready)| ready || !only_ready);
     if !check.is_empty() {
         let (name, _) = checks.into_iter().find(|(name, _)| *name == check)?;
-        let answer =
-            if holds(server, name) { (StatusCode::OK, "ok") } else { (StatusCode::INTERNAL_SERVER_ERROR, "failed") };
-        return Some(text(answer.0, answer.1.to_owned()));
+        return Some(match check_one(server, name) {
+            Ok(()) => text(StatusCode::OK, "ok".to_owned()),
+            Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+        });
     }
     let excluded: Vec<_> = pairs(query).filter(|(k, _)| k == "exclude").map(|(_, v)| v.into_owned()).collect();
     let verbose = pairs(query).any(|(k, _)| k == "verbose");
     let mut lines = String::new();
     let mut failed = false;
     for (name, _) in checks.filter(|(name, _)| !excluded.iter().any(|e| e == name)) {
-        let good = holds(server, name);
+        let good = check_one(server, name).is_ok();
         failed |= !good;
         let (sign, word) = if good { ('+', "ok") } else { ('-', "failed: reason withheld") };
         lines.push_str(&format!("[{sign}]{name} {word}\n"));
@@ -43,12 +50,17 @@ pub fn handle(server: &Shared, path: &str, query: &str) -> Option<Response> {
     })
 }
 
-fn holds(server: &Shared, check: &str) -> bool {
-    match check {
-        "shutdown" => !server.stopping.is_cancelled(),
-        "etcd" | "informer-sync" => server.caches.progress.applied() > 0,
-        _ => true,
-    }
+/// Why a check fails.
+fn check_one(server: &Shared, check: &str) -> Result<(), String> {
+    let why = match check {
+        "shutdown" => server.stopping.is_cancelled().then(|| "process is shutting down".to_owned()),
+        "etcd" | "informer-sync" => {
+            (server.caches.progress.applied() <= 0).then(|| "the caches hold nothing yet".to_owned())
+        }
+        "etcd-readiness" => server.writes.refused(),
+        _ => None,
+    };
+    why.map_or(Ok(()), Err)
 }
 
 fn text(code: StatusCode, body: String) -> Response {

@@ -109,5 +109,7 @@ fn metrics(server: &Shared) -> String {
         })
         .collect();
     objects.sort();
-    server.metrics.render(&objects)
+    let mut store = server.kv.figures();
+    store.push(("apiserver_storage_writable", i64::from(server.writes.refused().is_none())));
+    server.metrics.render(&objects, &store)
 }

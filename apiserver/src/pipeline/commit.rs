@@ -119,7 +119,7 @@ pub async fn put_with(
         txn.compare.push(compare);
         txn.success.push(op);
     }
-    let answer = server.kv.txn(txn).await;
+    let answer = server.commit(txn).await;
     match answer {
         Ok(done) if done.succeeded => committed(server, row, &prepared, done.revision).await.map(Some),
         Ok(_) => {
@@ -147,7 +147,7 @@ pub async fn delete(
         success: vec![Op::Delete { start: key, end: Bytes::new(), prev_kv: false }],
         failure: Vec::new(),
     };
-    let done = server.kv.txn(txn).await.map_err(unavailable)?;
+    let done = server.commit(txn).await.map_err(unavailable)?;
     if !done.succeeded {
         return Ok(None);
     }

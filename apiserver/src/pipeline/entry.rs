@@ -308,6 +308,7 @@ async fn verbs(
         return crate::subresources::handle(call, parts, body, rest).await;
     }
     match call.verb {
+        "get" | "list" if crate::resource_metrics::is_measured(call.row) => crate::resource_metrics::handle(call).await,
         "get" => {
             let _turn = turn(call, turns).await?;
             get::get(call).await

@@ -45,6 +45,11 @@ impl Page {
         let (revision, changed) = (snapshot.revision, snapshot.changed);
         Self { revision, items, continues: String::new(), remaining: None, changed, is_whole: false }
     }
+
+    /// Items that come from no store and have no revision.
+    pub fn unversioned(items: Vec<Arc<Cached>>) -> Self {
+        Self { revision: 0, items, continues: String::new(), remaining: None, changed: 0, is_whole: false }
+    }
 }
 
 /// Larger lists are not kept joined, in bytes.
@@ -229,7 +234,10 @@ pub fn decode_token(token: &str) -> Result<Token, Status> {
 
 /// The JSON before a list's items.
 pub fn head(kind: &str, api_version: &str, page: &Page) -> Bytes {
-    let mut meta = format!("\"resourceVersion\":\"{}\"", page.revision);
+    let mut meta = match page.revision {
+        0 => String::new(),
+        revision => format!("\"resourceVersion\":\"{revision}\""),
+    };
     if !page.continues.is_empty() {
         meta.push_str(&format!(",\"continue\":\"{}\"", page.continues));
     }

@@ -2,6 +2,7 @@
 //! come; upgraded connections are tunnelled byte for byte.
 
 mod forward;
+mod kubelet;
 mod target;
 mod tls;
 
@@ -15,6 +16,7 @@ use crate::http::{Response, response};
 use crate::http::body::ReqBody;
 use crate::pipeline::{Call, options, prepare, update};
 
+pub use kubelet::ask as ask_kubelet;
 pub use tls::KubeletClient;
 
 /// Whether a subresource is a connection.

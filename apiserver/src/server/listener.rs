@@ -23,10 +23,10 @@ impl Server {
     /// Serves connections until `shutdown` is cancelled, then lets running requests finish for a short while.
     ///
     /// # Errors
-    /// The serving certificate cannot be used.
+    /// TLS cannot be set up.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
         let tls = TlsAcceptor::from(super::tls::server_config(
-            &self.shared.certificates.serving,
+            self.shared.serving.clone(),
             self.shared.access.client_verifier.clone(),
         )?);
         let permits = Arc::new(Semaphore::new(self.shared.settings.max_connections));

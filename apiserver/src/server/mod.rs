@@ -8,12 +8,12 @@ pub mod objects;
 pub mod start;
 pub mod strangers;
 pub mod tls;
+pub mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Reason, Status};
-use apiserver_auth::pki::Pair;
 use arc_swap::ArcSwap;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
@@ -32,19 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a writer waits for its own write to be in the caches before it is answered all the same.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the server shows others, and whom it trusts.
-pub struct Certificates {
-    pub serving: Pair,
-    pub kubelet_client: Pair,
-    /// The cluster's CA, in PEM.
-    pub authority: String,
-}
-
 /// What every request has at hand.
 pub struct Shared {
     pub settings: Settings,
-    /// The certificate that clients see, and the one that kubelets see.
-    pub certificates: Certificates,
+    /// The certificate that clients see.
+    pub serving: Arc<tls::Serving>,
+    /// Whether the store takes writes.
+    pub writes: writes::Writes,
     pub access: access::Access,
     pub kv: Arc<dyn Kv>,
     pub caches: Arc<Caches>,
@@ -54,6 +48,8 @@ pub struct Shared {
     pub turns: tokio::sync::Semaphore,
     /// How kubelets are reached.
     pub kubelets: crate::proxy::KubeletClient,
+    /// What nodes and Pods use, asked of kubelets.
+    pub gauge: crate::resource_metrics::Gauge,
     pub leases: crate::leases::Leases,
     pub allocator: Arc<crate::allocate::Allocator>,
     /// Cancelled when the server stops: watches end, new requests are refused.

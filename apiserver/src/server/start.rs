@@ -4,21 +4,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver_auth::pki::Pki;
 use apiserver_auth::{Transformer, UserInfo};
 use arc_swap::ArcSwap;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Indexes};
-use super::{Certificates, Server, Shared};
+use super::tls::Serving;
+use super::writes::Writes;
+use super::{Server, Shared};
 use crate::allocate::Allocator;
-use crate::cache::Caches;
+use crate::cache::{Caches, Observer};
 use crate::cache::feed::{FeedError, TransformerFor};
 use crate::config::Config;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::proxy::KubeletClient;
 use crate::quirks;
+use crate::resource_metrics::{self, switch};
 use crate::rows::{self, Rows};
 
 /// How long the caches may take to hold what the store held at the start.
@@ -46,17 +50,17 @@ impl Server {
     pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
         let Config { table, pki, settings } = config;
         let table = Arc::new(table);
-        let certificates =
-            Certificates { authority: pki.ca.pem(), serving: pki.serving, kubelet_client: pki.kubelet_client };
+        let serving = Arc::new(Serving::new(&pki.serving)?);
+        let kubelets = KubeletClient::new(&pki.kubelet_client, &pki.ca.pem())?;
         let seal: Arc<dyn Transformer> = Arc::new(pki.seal);
         let transformer: TransformerFor =
             Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
-        let kubelets = KubeletClient::new(&certificates.kubelet_client, &certificates.authority)?;
         let indexes = Arc::new(Indexes::default());
         let allocator = Allocator::new(&settings);
+        let metrics_switch = Arc::new(switch::Switch::default());
         let storage = rows::storage_rows(&table).into_iter();
-        let (caches, feed) =
-            Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
+        let observers: Vec<Arc<dyn Observer>> = vec![indexes.clone(), allocator.clone(), metrics_switch.clone()];
+        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, observers).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
         let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
@@ -66,13 +70,15 @@ impl Server {
             rows: ArcSwap::from_pointee(rows),
             metrics: Metrics::default(),
             turns: tokio::sync::Semaphore::new(settings.limits.in_flight),
+            gauge: resource_metrics::Gauge::default(),
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
             access,
             kubelets,
             allocator,
             settings,
-            certificates,
+            serving,
+            writes: Writes::default(),
             kv,
             caches,
         });
@@ -83,6 +89,8 @@ impl Server {
         tokio::spawn(crate::compact::run(shared.clone()));
         let server = Self { shared };
         server.bootstrap().await?;
+        switch::set(&server.shared).await;
+        tokio::spawn(switch::follow(server.shared.clone(), metrics_switch));
         Ok(server)
     }
 
@@ -97,6 +105,15 @@ impl Server {
         }
         self.shared.rows.store(Arc::new(Rows::new(Arc::new(table), &self.shared.caches)));
         Ok(())
+    }
+
+    /// Shows the certificates of `pki` from the next connection on, to clients and to kubelets.
+    ///
+    /// # Errors
+    /// A certificate cannot be used; the old ones stay.
+    pub fn renew_certificates(&self, pki: &Pki) -> Result<(), super::tls::TlsError> {
+        self.shared.kubelets.renew(&pki.kubelet_client, &pki.ca.pem())?;
+        self.shared.serving.renew(&pki.serving)
     }
 
     async fn bootstrap(&self) -> Result<(), StartError> {

@@ -56,7 +56,7 @@ impl Monitor {
 async fn run(collector: Arc<Collector>, resource: Arc<Resource>, listed: oneshot::Sender<()>) {
     let names_apis = APIS.contains(&(resource.api.group.as_str(), resource.api.plural.as_str()));
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(collector.client.clone(), &resource.api);
-    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).backoff(client::Backoff::default()));
     let mut list: HashSet<Uid> = HashSet::new();
     let mut listed = Some(listed);
     while let Some(event) = events.next().await {

@@ -202,23 +202,55 @@ fn same_slice(a: &EndpointSlice, b: &EndpointSlice) -> bool {
         && a.metadata.owner_references == b.metadata.owner_references
 }
 
-/// Does one action. What another server did in the same moment is as good: the watch will say.
-async fn perform(client: &Client, action: Action) -> anyhow::Result<()> {
+/// What an action left in the API.
+#[derive(Debug)]
+enum Done {
+    Service(Box<Service>),
+    Slice(Box<EndpointSlice>),
+    SliceDeleted(String),
+    /// Another server did something in the same moment: the watch will say.
+    Overtaken,
+}
+
+impl Observed {
+    /// Notes what was done before the watch says it: a plan that is made meanwhile must not do it again.
+    fn note(&mut self, done: Done) {
+        match done {
+            Done::Service(service) => self.service = Some(*service),
+            Done::Slice(slice) => _ = self.slices.insert(Name::of(&*slice), *slice),
+            Done::SliceDeleted(name) => _ = self.slices.remove(&Name::new(NAMESPACE, name)),
+            Done::Overtaken => {}
+        }
+    }
+}
+
+async fn perform(client: &Client, action: Action) -> anyhow::Result<Done> {
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
     let post = PostParams::default();
+    let service = |made| Done::Service(Box::new(made));
     let (what, result) = match action {
-        Action::CreateService(service) => ("create Service", services.create(&post, &service).await.map(|_| ())),
-        Action::ReplaceService(service) => {
-            ("update Service", services.replace(SERVICE, &post, &service).await.map(|_| ()))
+        Action::CreateService(wanted) => match services.create(&post, &wanted).await {
+            // The address is looked at before the name: another server may have made the Service with it.
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                let there = services.get_opt(SERVICE).await.context("read Service")?;
+                ("create Service", there.map(service).ok_or(kube::Error::Api(status)))
+            }
+            made => ("create Service", made.map(service)),
+        },
+        Action::ReplaceService(wanted) => {
+            ("update Service", services.replace(SERVICE, &post, &wanted).await.map(service))
         }
-        Action::CreateSlice(slice) => ("create EndpointSlice", slices.create(&post, &slice).await.map(|_| ())),
+        Action::CreateSlice(slice) => {
+            ("create EndpointSlice", slices.create(&post, &slice).await.map(|made| Done::Slice(Box::new(made))))
+        }
         Action::ReplaceSlice(slice) => {
-            let name = slice.name_any();
-            ("update EndpointSlice", slices.replace(&name, &post, &slice).await.map(|_| ()))
+            let replaced = slices.replace(&slice.name_any(), &post, &slice).await;
+            ("update EndpointSlice", replaced.map(|made| Done::Slice(Box::new(made))))
         }
         Action::DeleteSlice(name) => {
-            ("delete EndpointSlice", slices.delete(&name, &DeleteParams::default()).await.map(|_| ()))
+            let deleted = slices.delete(&name, &DeleteParams::default()).await;
+            ("delete EndpointSlice", deleted.map(|_| Done::SliceDeleted(name)))
         }
     };
     match result {
@@ -227,7 +259,7 @@ async fn perform(client: &Client, action: Action) -> anyhow::Result<()> {
         {
             // A missing namespace is no race: it has to be tried again.
             let missing = status.is_not_found() && what.starts_with("create");
-            if missing { Err(kube::Error::Api(status)).context(what) } else { Ok(()) }
+            if missing { Err(kube::Error::Api(status)).context(what) } else { Ok(Done::Overtaken) }
         }
         other => other.context(what),
     }
@@ -266,10 +298,13 @@ pub async fn run(config: Config, client: Client) -> anyhow::Result<()> {
         }
         retry = false;
         for action in plan(&observed, config.cluster_ip, config.port) {
-            if let Err(error) = perform(&client, action).await {
-                tracing::warn!(error = format!("{error:#}"), "cluster DNS not announced, will be tried again");
-                retry = true;
-                break;
+            match perform(&client, action).await {
+                Ok(done) => observed.note(done),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "cluster DNS not announced, will be tried again");
+                    retry = true;
+                    break;
+                }
             }
         }
     }
@@ -307,18 +342,16 @@ mod tests {
         [10, 96, 0, 10].into()
     }
 
-    /// Applies the plan to what is observed, as the API would.
+    /// Plans, and notes what the API would answer, before any watch says it.
     fn settle(observed: &mut Observed) -> Vec<String> {
         let actions = plan(observed, ip(), 10053);
         let names = actions.iter().map(|action| format!("{action:?}").split('(').next().unwrap().to_owned()).collect();
         for action in actions {
-            match action {
-                Action::CreateService(service) | Action::ReplaceService(service) => observed.service = Some(*service),
-                Action::CreateSlice(slice) | Action::ReplaceSlice(slice) => {
-                    observed.slices.insert(Name::of(&*slice), *slice);
-                }
-                Action::DeleteSlice(name) => _ = observed.slices.remove(&Name::new(NAMESPACE, name)),
-            }
+            observed.note(match action {
+                Action::CreateService(service) | Action::ReplaceService(service) => Done::Service(service),
+                Action::CreateSlice(slice) | Action::ReplaceSlice(slice) => Done::Slice(slice),
+                Action::DeleteSlice(name) => Done::SliceDeleted(name),
+            });
         }
         names
     }

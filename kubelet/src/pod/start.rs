@@ -160,7 +160,9 @@ async fn mounts(
             .map_err(|e| format!("create container log directory for container {} failed: {e}", container.name))?;
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-            mounts.push(volume_mount(mount, index, &container, &paths, &envs, &pod_dir)?);
+            let mut made = volume_mount(mount, index, &container, &paths, &envs, &pod_dir)?;
+            made.readonly |= volumes::is_read_only(&pod, &mount.name);
+            mounts.push(made);
         }
         if !mounts.iter().any(|m| m.container_path == "/etc/hosts") {
             mounts.push(hosts_mount(&pod, &pod_dir, &ips, &domain)?);

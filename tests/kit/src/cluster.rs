@@ -25,20 +25,25 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `cox up --detach` with further arguments. `cox` is the program's file.
     pub fn up(cox: impl AsRef<Path>, arguments: &[&str]) -> Result<Self> {
+        let cluster = Self::prepare(cox, arguments)?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// Makes what a cluster needs and starts nothing.
+    pub fn prepare(cox: impl AsRef<Path>, arguments: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("cox-test-").tempdir().context("make a folder for the cluster")?;
         let (network, dir) = (Network::lonely()?, home.path().join("data"));
         let kubectl =
             Kubectl { entry: network.entry(), kubeconfig: dir.join("kubeconfig"), home: home.path().to_owned() };
-        let cluster = Self {
+        Ok(Self {
             network,
             kubectl,
             dir,
             cox: cox.as_ref().to_owned(),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             home,
-        };
-        cluster.start()?;
-        Ok(cluster)
+        })
     }
 
     /// Starts the process (again).

@@ -63,7 +63,8 @@ impl Network {
         command
     }
 
-    fn path(&self) -> PathBuf {
+    /// The file by which the namespace is entered.
+    pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)
     }
 }

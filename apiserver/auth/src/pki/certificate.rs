@@ -120,7 +120,8 @@ pub struct Authority {
     pub not_after: Timestamp,
 }
 
-/// Clocks may differ: certificates are valid from this long before they were made.
+/// Clocks may differ: certificates are valid from this long before they were made, but for such that live so shortly that
+/// a third of their life would be over.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
 
 impl Authority {
@@ -197,7 +198,7 @@ impl Authority {
             key_usage: key_usage::DIGITAL_SIGNATURE | key_usage::KEY_ENCIPHERMENT,
             extended: extended.iter().filter(|(wanted, _)| *wanted).map(|(_, oid)| *oid).collect(),
             authority: false,
-            not_before: now - BACKDATE,
+            not_before: now - BACKDATE.min(lifetime / 10),
             not_after: (now + lifetime).min(self.not_after),
         };
         let certificate =

@@ -57,9 +57,23 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Loads `directory`, making what is missing and renewing what ends soon or lacks a name. `names` are further DNS
-    /// names and IP addresses of the API server. Repeated after any interruption it completes what is there.
+    /// As [`Self::ensure_for`], with certificates that live for [`LIFETIME`].
     pub fn ensure(directory: &Path, names: &[String], now: Timestamp) -> Result<Self, PkiError> {
+        Self::ensure_for(directory, names, LIFETIME, now)
+    }
+
+    /// Loads `directory`, making what is missing and renewing what ends soon or lacks a name. `names` are further DNS
+    /// names and IP addresses of the API server; new certificates live for `lifetime`. Repeated after any interruption
+    /// it completes what is there.
+    pub fn ensure_for(
+        directory: &Path,
+        names: &[String],
+        lifetime: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Self, PkiError> {
+        let ensure_pair = |file, profile: &Profile, authority: &Authority| {
+            ensure_pair_for(directory, file, profile, authority, lifetime, now)
+        };
         files::make_dir(directory)?;
         let ca = ensure_authority(directory, "ca", CA_NAME, now)?;
         let front_proxy_ca = ensure_authority(directory, "front-proxy-ca", FRONT_PROXY_CA_NAME, now)?;
@@ -69,15 +83,9 @@ impl Pki {
         let kubelet_client = Profile::client("kube-apiserver-kubelet-client", &[]);
         let front_proxy_client = Profile::client("front-proxy-client", &[]);
         Ok(Self {
-            serving: ensure_pair(directory, "apiserver", &serving, &ca, now)?,
-            kubelet_client: ensure_pair(directory, "apiserver-kubelet-client", &kubelet_client, &ca, now)?,
-            front_proxy_client: ensure_pair(
-                directory,
-                "front-proxy-client",
-                &front_proxy_client,
-                &front_proxy_ca,
-                now,
-            )?,
+            serving: ensure_pair("apiserver", &serving, &ca)?,
+            kubelet_client: ensure_pair("apiserver-kubelet-client", &kubelet_client, &ca)?,
+            front_proxy_client: ensure_pair("front-proxy-client", &front_proxy_client, &front_proxy_ca)?,
             keys: ensure_keys(directory)?,
             seal: ensure_seal(directory)?,
             ca,
@@ -87,7 +95,18 @@ impl Pki {
 
     /// A kubeconfig for a user with a new client certificate.
     pub fn kubeconfig(&self, server: &str, profile: &Profile, now: Timestamp) -> Result<String, PkiError> {
-        let pair = self.ca.issue(profile, LIFETIME, now)?;
+        self.kubeconfig_for(server, profile, LIFETIME, now)
+    }
+
+    /// As [`Self::kubeconfig`], with a certificate that lives for `lifetime`.
+    pub fn kubeconfig_for(
+        &self,
+        server: &str,
+        profile: &Profile,
+        lifetime: SignedDuration,
+        now: Timestamp,
+    ) -> Result<String, PkiError> {
+        let pair = self.ca.issue(profile, lifetime, now)?;
         Ok(kubeconfig(server, &self.ca.pem(), &profile.common_name, Credentials::Certificate(&pair)))
     }
 
@@ -129,12 +148,13 @@ fn ensure_authority(directory: &Path, file: &str, name: &str, now: Timestamp) ->
     Authority::from_pem(&renewed, &key)
 }
 
-/// Loads `NAME.crt` and `NAME.key`, or issues them anew when [`is_good`] says no.
-pub fn ensure_pair(
+/// Loads `NAME.crt` and `NAME.key`, or issues them anew, for `lifetime`, when [`is_good`] says no.
+pub fn ensure_pair_for(
     directory: &Path,
     file: &str,
     profile: &Profile,
     authority: &Authority,
+    lifetime: SignedDuration,
     now: Timestamp,
 ) -> Result<Pair, PkiError> {
     let certificate_path = directory.join(format!("{file}.crt"));
@@ -145,7 +165,7 @@ pub fn ensure_pair(
             return Ok(pair);
         }
     }
-    let pair = authority.issue(profile, LIFETIME, now)?;
+    let pair = authority.issue(profile, lifetime, now)?;
     files::write(&key_path, &pair.key)?;
     files::write(&certificate_path, &pair.certificate)?;
     Ok(pair)

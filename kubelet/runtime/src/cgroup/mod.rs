@@ -1,6 +1,8 @@
 //! Control groups, version 1 (also hybrid) and version 2, by their files: where a group is, its limits, its end.
 
+mod devices;
 mod limits;
+mod placement;
 mod stats;
 
 use std::fs;
@@ -8,7 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use devices::DeviceRule;
 pub use limits::Limits;
+pub use placement::Placement;
 pub use stats::{Usage, usage};
 
 /// Attempts at removing a group whose last processes are still dying, and the pause between them.
@@ -133,16 +137,11 @@ impl Layout {
 
     /// A cpuset of version 1 is empty until it is told, and an empty one takes no processes.
     fn inherit_cpuset(&self, path: &str) -> io::Result<()> {
-        let Some(root) = self.directory("cpuset", "") else { return Ok(()) };
-        let mut current = root;
-        for part in Path::new(path.trim_start_matches('/')).components() {
-            let child = current.join(part);
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                if fs::read_to_string(child.join(file))?.trim().is_empty() {
-                    fs::write(child.join(file), fs::read_to_string(current.join(file))?.trim())?;
-                }
-            }
-            current = child;
+        let (Some(root), Some(group)) = (self.directory("cpuset", ""), self.directory("cpuset", path)) else {
+            return Ok(());
+        };
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            cpuset(&group, &root, file)?;
         }
         Ok(())
     }
@@ -175,6 +174,16 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// What the group's file says; an empty one is told what its parent has, which is asked first.
+fn cpuset(group: &Path, root: &Path, file: &str) -> io::Result<String> {
+    let path = group.join(file);
+    let own = fs::read_to_string(&path).map_err(|error| named(error, "read", &path))?.trim().to_owned();
+    let Some(parent) = group.parent().filter(|_| own.is_empty() && group != root) else { return Ok(own) };
+    let inherited = cpuset(parent, root, file)?;
+    fs::write(&path, &inherited).map_err(|error| named(error, "write", &path))?;
+    Ok(inherited)
 }
 
 fn named(error: io::Error, operation: &str, path: &Path) -> io::Error {

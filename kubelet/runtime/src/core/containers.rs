@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::sandboxes::{KILL_TIMEOUT, blocking, new_id};
 use super::{Container, Core, Phase, volumes};
+use crate::cgroup::Limits;
 use crate::cri::{self, ContainerConfig, ContainerState, ContainerStatus, Error, EventType};
 use crate::files;
 use crate::seccomp;
@@ -30,7 +31,7 @@ impl Core {
             let made = core.prepare_container(&id, &state, config);
             if made.is_err() {
                 // The first reason counts; what is left is cleared at the next start.
-                drop(files::remove(&core.config.container_directory(&id)));
+                drop(core.clean_container(&id, &core.cgroup_of(&state, &id)));
             }
             made
         })
@@ -66,7 +67,7 @@ impl Core {
             image_ref: image.digests.first().unwrap_or(&image_id).clone(),
             layers: image.layers.clone(),
             log_path: log_path(sandbox, &config),
-            cgroup: format!("{}/{id}", self.cgroup_parent(sandbox)),
+            cgroup: self.cgroup_of(sandbox, id),
             own_pid_namespace: !sandbox.config.namespaces.host_pid && !sandbox.config.namespaces.pod_pid,
             stop_signal: signal_number(stop_signal).map_err(io::Error::other)?,
             image_id,
@@ -79,13 +80,19 @@ impl Core {
         files::replace(&directory.join("config.json"), &serde_json::to_vec(&specification)?)?;
         record.config.envs.clear();
         state::save(&directory, &record)?;
+        self.layout.create(&record.cgroup)?;
+        self.layout.set(&record.cgroup, &Limits::from(&record.config.resources))?;
+        self.layout.set_devices(&record.cgroup, &spec::device_rules(&record.config))?;
         // An image that was removed meanwhile has not seen that its layers are used.
         self.images.find(&record.image_id)?.map(|_| record).ok_or_else(|| io::Error::other("the image was removed"))
     }
 
-    fn cgroup_parent(&self, sandbox: &SandboxState) -> String {
-        let parent = sandbox.config.cgroup_parent.trim_end_matches('/');
-        if parent.is_empty() { format!("/{}/{}", self.config.cgroup_root, sandbox.id) } else { parent.to_owned() }
+    /// The control group of a container.
+    fn cgroup_of(&self, sandbox: &SandboxState, container: &str) -> String {
+        match sandbox.config.cgroup_parent.trim_end_matches('/') {
+            "" => format!("/{}/{}/{container}", self.config.cgroup_root, sandbox.id),
+            parent => format!("{parent}/{container}"),
+        }
     }
 
     fn specification(
@@ -209,6 +216,7 @@ impl Core {
             trees: volumes::targets(&self.config.container_directory(&record.id), &record.config),
             oom_score_adj: record.config.resources.oom_score_adj,
             cgroups: self.layout.directories(&record.cgroup),
+            placement: self.layout.placement(&record.cgroup),
             own_pid_namespace: record.own_pid_namespace,
         }
     }

@@ -1,8 +1,8 @@
 //! Sandboxes: made by starting a shim, ended with it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use super::{Container, Core, Sandbox};
@@ -13,7 +13,6 @@ use crate::network;
 use crate::shim::protocol::{Exit, Network, Request, SandboxSpec};
 use crate::shim::unix_nanos;
 use crate::state::{self, SandboxState};
-use crate::syscall::socket;
 
 /// A container that has not ended so long after SIGKILL is stuck in the kernel.
 pub(super) const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -40,12 +39,12 @@ impl Core {
         let failed = |error: io::Error| Error::Failed { operation: "run pod sandbox", message: error.to_string() };
         let core = Arc::clone(self);
         let own = id.to_owned();
-        // The shim is loaded while its files are written.
+        // The shim is forked while its files are written.
         let (socket, state) = tokio::try_join!(
             blocking("run pod sandbox", {
                 let core = Arc::clone(self);
                 let own = own.clone();
-                move || core.spawn_shim(&own)
+                move || core.template.fork(&own)
             }),
             blocking("run pod sandbox", move || core.prepare_sandbox(&own, config)),
         )?;
@@ -60,6 +59,9 @@ impl Core {
             state.ready = true;
             state.clone()
         };
+        if !state.config.port_mappings.is_empty() {
+            self.lead_ports().await?;
+        }
         state::save(&self.config.sandbox_directory(id), &state).map_err(failed)
     }
 
@@ -120,33 +122,6 @@ impl Core {
         Ok(text)
     }
 
-    /// Starts the program that becomes the shim; it waits for its first request on the socket.
-    fn spawn_shim(&self, id: &str) -> io::Result<OwnedFd> {
-        let (ours, theirs) = socket::pair()?;
-        socket::set_nonblocking(&ours)?;
-        let (program, arguments) =
-            self.config.shim.split_first().ok_or_else(|| io::Error::other("no program to run as shim"))?;
-        let mut child = std::process::Command::new(program)
-            .args(arguments)
-            .arg(id)
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("start shim: {error}")))?;
-        // It lives as long as the sandbox: a thread that waits for it would too, so the socket's end is waited for.
-        let pidfd = crate::syscall::process::pidfd(child.id() as i32)?;
-        tokio::runtime::Handle::current().spawn(async move {
-            if let Ok(pidfd) = crate::syscall::watched::watch(pidfd) {
-                drop(pidfd.readable().await);
-            }
-            // Dead by now, so this does not wait.
-            drop(child.wait());
-        });
-        Ok(ours)
-    }
-
     /// Follows a shim's news.
     pub(super) fn connect(self: &Arc<Self>, id: &str, socket: OwnedFd) -> io::Result<Arc<Connection>> {
         let (core, id) = (Arc::downgrade(self), id.to_owned());
@@ -198,7 +173,6 @@ impl Core {
     fn sandbox_spec(&self, state: &SandboxState) -> SandboxSpec {
         let config = &state.config;
         let directory = self.config.sandbox_directory(&state.id);
-        let markers = self.layout.marker_directories(&format!("{}/shims", self.config.cgroup_root));
         SandboxSpec {
             id: state.id.clone(),
             hostname: config.hostname.clone(),
@@ -208,7 +182,6 @@ impl Core {
             sysctls: config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             socket_directory: self.config.socket_directory(),
             shared_memory: directory.join("shm"),
-            cgroups: markers.into_iter().map(|directory| directory.join("cgroup.procs")).collect(),
         }
     }
 
@@ -227,11 +200,38 @@ impl Core {
         if let Some(shim) = shim.filter(|shim| !shim.is_lost()) {
             shim.call("stop pod sandbox", Request::Shutdown, &[]).await?;
         }
+        if was_running && !sandbox.state.lock().config.port_mappings.is_empty() {
+            self.lead_ports().await?;
+        }
         self.release(id)?;
         if was_running {
             self.announce(EventType::SandboxStopped, id, "");
         }
         Ok(())
+    }
+
+    /// Makes the node's ports lead to the Pods that run now.
+    pub(super) async fn lead_ports(self: &Arc<Self>) -> cri::Result<()> {
+        let core = Arc::clone(self);
+        blocking("lead host ports", move || {
+            // Held until the kernel has taken them, so that an older state never comes after a newer one.
+            let _turn = core.ports.lock();
+            let running: Vec<_> = core.sandboxes.lock().values().filter(|s| s.shim.lock().is_some()).cloned().collect();
+            let mut leads = BTreeSet::new();
+            for sandbox in running {
+                let state = sandbox.state.lock();
+                let (Some(network), false) = (&state.network, state.config.port_mappings.is_empty()) else { continue };
+                match network::ports::open_loopback(&network.host_link) {
+                    // Its shim is just about to go.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                }
+                let mappings = state.config.port_mappings.iter();
+                leads.extend(mappings.filter_map(|mapping| network::ports::Lead::new(mapping, network.address)));
+            }
+            network::ports::apply(&core.config.cluster_id, &leads)
+        })
+        .await
     }
 
     fn release(&self, id: &str) -> cri::Result<()> {

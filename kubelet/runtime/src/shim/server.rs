@@ -29,6 +29,7 @@ pub(super) enum Source {
     /// A container's first process on its way.
     Start {
         container: String,
+        pid: i32,
         status: Receiver,
     },
     /// A further process on its way.
@@ -63,7 +64,7 @@ pub struct Shim {
     /// (pid, code, signal) of dead children that nobody is known to wait for yet.
     unclaimed: Vec<(i32, i32, i32)>,
     /// First process of the Pod's shared PID namespace.
-    pod_process: Option<i32>,
+    pub(super) pod_process: Option<i32>,
     pub(super) has_network: bool,
     /// (core, number) of requests to list, which wait for what is starting.
     pub(super) lists: Vec<(u64, u64)>,

@@ -14,6 +14,7 @@ use crate::cgroup::Layout;
 use crate::cri::{ContainerConfig, PodSandboxConfig};
 use crate::images::ImageConfig;
 
+pub use devices::rules as device_rules;
 pub use user::{Identity, LayerFiles, resolve as resolve_user};
 
 /// What the sandbox brings into its containers.
@@ -125,7 +126,6 @@ fn linux(input: &Input<'_>) -> Result<Value, String> {
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
-        "resources": resources(input),
         "devices": devices::nodes(input.config)?,
     });
     if !security.privileged {
@@ -150,28 +150,4 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
         namespaces.push(json!({ "type": "cgroup" }));
     }
     namespaces
-}
-
-fn resources(input: &Input<'_>) -> Value {
-    let wanted = &input.config.resources;
-    let mut resources = json!({ "devices": devices::rules(input.config) });
-    let mut cpu = json!({});
-    if wanted.cpu_shares > 0 {
-        set(&mut cpu, "shares", json!(wanted.cpu_shares));
-    }
-    if wanted.cpu_quota != 0 {
-        set(&mut cpu, "quota", json!(wanted.cpu_quota));
-        let period = if wanted.cpu_period > 0 { wanted.cpu_period } else { 100_000 };
-        set(&mut cpu, "period", json!(period));
-    }
-    if cpu.as_object().is_some_and(|cpu| !cpu.is_empty()) {
-        set(&mut resources, "cpu", cpu);
-    }
-    if wanted.memory_limit_bytes > 0 {
-        set(&mut resources, "memory", json!({ "limit": wanted.memory_limit_bytes }));
-    }
-    if wanted.pids_limit > 0 {
-        set(&mut resources, "pids", json!({ "limit": wanted.pids_limit }));
-    }
-    resources
 }
