@@ -1,6 +1,7 @@
 //! The table of what is measured: names, the reference's figures, the goals, and the function of each row.
 
 mod api;
+mod schedule;
 mod start;
 
 use std::future::Future;
@@ -153,6 +154,15 @@ pub const ROWS: &[Row] = &[
         goal: Goal::Times(5.0),
         needs: Needs::Any,
         measure: measure!(api::watch, 500),
+    },
+    Row {
+        name: "schedule/deployment",
+        what: "2,000-Pod Deployment over 1,000 fake nodes, all bound",
+        unit: "Pods/s",
+        reference: Some(255.0),
+        goal: Goal::Times(8.0),
+        needs: Needs::Any,
+        measure: measure!(schedule::deployment),
     },
 ];
 
