@@ -27,9 +27,9 @@ struct Name {
 impl Copies {
     /// # Errors
     /// The object cannot be written as JSON.
-    pub fn new<K: Resource + Serialize>(api: &Api<K>, object: &K) -> Result<Self, kube::Error> {
+    pub fn new<K: Resource + Serialize>(client: &Client, api: &Api<K>, object: &K) -> Result<Self, kube::Error> {
         let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?.into();
-        Ok(Self { client: api.clone().into_client(), path: api.resource_url().to_owned(), body })
+        Ok(Self { client: client.clone(), path: api.resource_url().to_owned(), body })
     }
 
     /// Creates one more; returns its name.

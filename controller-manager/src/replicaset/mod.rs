@@ -223,7 +223,7 @@ impl<K: Kind> Controller<K> {
     /// Makes Pods in batches of 1, 2, 4, …: when the first is refused (a quota), the rest would be too.
     async fn create(&self, key: &NamespacedName, object: &K, set: &ReplicaSet, count: usize) -> anyhow::Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let copies = Copies::new(&api, &pod_from(set, owner::controller_ref(object)))?;
+        let copies = Copies::new(&self.client, &api, &pod_from(set, owner::controller_ref(object)))?;
         self.expectations.expect_creations(key, count);
         let (mut left, mut batch) = (count, SLOW_START);
         while left > 0 {

@@ -21,21 +21,17 @@ pub(super) async fn run(agent: &Arc<Agent>) {
     let api: Api<Lease> = Api::namespaced(agent.client.clone(), NAMESPACE);
     let mut known = false;
     loop {
-        let wait = match renew(agent, &api, known).await {
+        match renew(agent, &api, known).await {
             Ok(()) => {
                 known = true;
-                period
+                client::beat::next(period).await;
             }
-            Err(kube::Error::Api(status)) if status.code == 404 && known => {
-                known = false;
-                Duration::ZERO
-            }
+            Err(kube::Error::Api(status)) if status.code == 404 && known => known = false,
             Err(error) => {
                 tracing::debug!(error = %crate::text(&error), "renewing the node's lease failed");
-                RETRY
+                tokio::time::sleep(RETRY).await;
             }
-        };
-        tokio::time::sleep(wait).await;
+        }
     }
 }
 
