@@ -121,7 +121,7 @@ impl Memory {
 
     fn defuse(&self, ops: &[Op]) {
         let bomb = self.bomb.lock().clone();
-        let explodes = |op: &Op| matches!(op, Op::Put { key, .. } if key == bomb.as_bytes());
+        let explodes = |op: &Op| matches!(op, Op::Put(put) if put.key == bomb.as_bytes());
         assert!(bomb.is_empty() || !ops.iter().any(explodes), "the store double explodes, as it was told to");
     }
 
