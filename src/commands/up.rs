@@ -14,12 +14,8 @@ use crate::layout::Layout;
 use crate::netns;
 use crate::node;
 use crate::parts::{Parts, in_process_clients};
-<<<<<<< HEAD
 use crate::progress::{Progress, say};
-=======
-use crate::progress::Progress;
 use crate::slot::Slot;
->>>>>>> main
 
 /// How the command was called: a server says how others join it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

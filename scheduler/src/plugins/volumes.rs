@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use client::volumes::{self, WAIT_FOR_CONSUMER, best, class_of_claim, volume_name};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PodSpec};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 
@@ -38,22 +38,23 @@ pub struct Choice {
 }
 
 /// Names of the claims that a Pod uses, and whether each is made for the Pod alone.
-pub fn claims(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+pub fn claims(pod: &str, spec: &PodSpec) -> Vec<(String, bool)> {
+    let each = spec.volumes.iter().flatten();
+    let claims = each.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(source), _) => Some((source.claim_name.clone(), false)),
-        (_, Some(_)) => Some((format!("{}-{}", pod.name_any(), volume.name), true)),
+        (_, Some(_)) => Some((format!("{pod}-{}", volume.name), true)),
         _ => None,
-    })
+    });
+    claims.collect()
 }
 
 impl PodVolumes {
-    /// Looks at a Pod's claims.
+    /// Looks at a Pod's claims, as [`claims`] gives them.
     ///
     /// # Errors
     /// Why the Pod can go nowhere, in upstream's words.
     pub fn of(
-        pod: &Pod,
+        claims: &[(String, bool)],
         claim: impl Fn(&str) -> Option<Arc<PersistentVolumeClaim>>,
         volume: impl Fn(&str) -> Option<Arc<PersistentVolume>>,
         class: impl Fn(&str) -> Option<Arc<StorageClass>>,
@@ -61,9 +62,9 @@ impl PodVolumes {
     ) -> Result<Self, String> {
         let mut found = Self::default();
         let mut immediate = false;
-        for (name, is_own) in claims(pod) {
-            let Some(claim) = claim(&name) else {
-                return Err(match is_own {
+        for (name, is_own) in claims {
+            let Some(claim) = claim(name) else {
+                return Err(match *is_own {
                     true => {
                         format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
                     }
@@ -149,20 +150,16 @@ mod tests {
     use super::*;
     use crate::decide::tests::node;
 
-    fn pod() -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [],
-            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}}))
-        .unwrap()
-    }
-
     fn volumes_of(claim: Option<Value>, volume: Option<Value>, provisioner: &str) -> Result<PodVolumes, String> {
         let claim = claim.map(|claim| Arc::new(serde_json::from_value::<PersistentVolumeClaim>(claim).unwrap()));
         let volume = volume.map(|volume| Arc::new(serde_json::from_value::<PersistentVolume>(volume).unwrap()));
         let class = json!({"metadata": {"name": "w"}, "provisioner": provisioner,
             "volumeBindingMode": WAIT_FOR_CONSUMER});
         let class: Arc<StorageClass> = Arc::new(serde_json::from_value(class).unwrap());
+        let spec = json!({"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+        let spec: PodSpec = serde_json::from_value(spec).unwrap();
         PodVolumes::of(
-            &pod(),
+            &claims("p", &spec),
             |_| claim.clone(),
             |_| volume.clone(),
             |name| (name == "w").then(|| class.clone()),

@@ -3,6 +3,7 @@
 mod api;
 mod pod;
 mod runtime;
+mod schedule;
 mod service;
 mod start;
 
@@ -219,6 +220,15 @@ pub const ROWS: &[Row] = &[
         goal: Goal::AtMost(25.0),
         needs: Needs::Prepared,
         measure: measure!(runtime::create_to_started),
+    },
+    Row {
+        name: "schedule/deployment",
+        what: "2,000-Pod Deployment over 1,000 fake nodes, all bound",
+        unit: "Pods/s",
+        reference: Some(255.0),
+        goal: Goal::Times(8.0),
+        needs: Needs::Any,
+        measure: measure!(schedule::deployment),
     },
 ];
 
