@@ -27,7 +27,7 @@ const HINT: &str = "If you don't see a command prompt, try pressing enter.";
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {
-        bail!("at least 1 argument is required for attach\nSee 'cox attach -h' for help and examples");
+        bail!("at least 1 argument is required for attach");
     };
     let session = Session::open(args).await?;
     let target = pods::pod_or_owner(&session, word).await?;
@@ -42,7 +42,7 @@ async fn to(session: &Session, args: &Args, pod: &Value) -> Result<()> {
     if args.on("tty") && !wants_tty(pod, &container) {
         eprintln!("error: Unable to use a TTY - container {container} did not allocate one");
     }
-    if args.on("stdin") && !args.on("quiet") {
+    if !args.on("quiet") {
         eprintln!("{HINT}");
     }
     stream(session, args, pod, "attach", Query::new().with("container", container).with("stdout", "true")).await

@@ -148,8 +148,7 @@ async fn send(
     after: &Value,
 ) -> Result<Option<Value>> {
     let mut after = after.clone();
-    // An object that was applied is remembered as it is edited.
-    if args.on("save-config") || apply::last_applied(before).is_some() {
+    if args.on("save-config") {
         after = apply::with_memory(&after);
     }
     let (patch, content_type) = difference(&target.resource, before, &after);

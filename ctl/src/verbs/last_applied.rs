@@ -30,10 +30,8 @@ pub(super) async fn view(args: &Args) -> Result<()> {
     let session = Session::open(args).await?;
     for_each(&session, args, &args.words, async |target| {
         let object = target.get(&session).await?;
-        let Some(remembered) = apply::last_applied(&object) else {
-            eprintln!("no last-applied-configuration annotation found on resource: {}", target.name);
-            return Ok(());
-        };
+        // kubectl has nothing to say where nothing was applied.
+        let Some(remembered) = apply::last_applied(&object) else { return Ok(()) };
         match args.get("output") {
             None | Some("yaml") => output::put(&api::yaml::to_string(&remembered)),
             Some("json") => {

@@ -162,8 +162,8 @@ fn distance(left: &str, right: &str) -> usize {
 fn unknown(named: &[String], rest: &[String]) -> Result<()> {
     let first = named.first().map(String::as_str).unwrap_or_default();
     if subverbs(first).next().is_none() {
-        let alike: String = suggestions(first).map(|name| format!("\t{name}\n")).collect();
-        let hint = if alike.is_empty() { String::new() } else { format!("\n\nDid you mean this?\n{alike}") };
+        let alike: String = suggestions(first).map(|name| format!("\n\t{name}")).collect();
+        let hint = if alike.is_empty() { String::new() } else { format!("\n\nDid you mean this?{alike}") };
         anyhow::bail!("unknown command {first:?} for \"cox\"{hint}");
     }
     if named.len() > 1 && !asks_help(rest) {

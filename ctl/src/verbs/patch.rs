@@ -68,7 +68,12 @@ pub(super) async fn patch(args: &Args) -> Result<()> {
     for_each(&session, args, &args.words, async |target| {
         let before = target.get(&session).await?;
         if dry == DryRun::Client {
-            return told.did(target, "patched", &patched(&target.resource, before, content_type, &body)?);
+            let object = patched(&target.resource, before, content_type, &body)?;
+            // kubectl does not say of this one that it was a trial.
+            return match told.has_form() {
+                true => told.did(target, "patched", &object),
+                false => output::line(format!("{} patched", target.shown())),
+            };
         }
         let suffix = args.get("subresource").map(|s| format!("/{s}")).unwrap_or_default();
         let query = write_query(args, dry, "kubectl-patch")?;

@@ -45,6 +45,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     if args.get("image").is_none_or(str::is_empty) {
         bail!("required flag(s) \"image\" not set");
     }
+    let image = args.get("image").unwrap_or_default();
+    if !image.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c)) {
+        bail!("invalid image name {image:?}: invalid reference format");
+    }
     let (name, command) = match args.words.split_first() {
         Some((name, rest)) if args.dash != Some(0) => (name, rest),
         _ => bail!("NAME is required for run\nSee 'cox run -h' for help and examples"),

@@ -63,6 +63,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 }
 
 pub(super) async fn autoscale(args: &Args) -> Result<()> {
+    args.required("max")?;
     let most = args.number("max")?.unwrap_or(-1);
     let least = args.number("min")?.unwrap_or(-1);
     if most < 1 {

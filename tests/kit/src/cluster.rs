@@ -71,7 +71,8 @@ impl Cluster {
 
     /// Starts the process in the foreground, this one's child. What it says goes to the log.
     pub fn foreground(&self) -> Result<Child> {
-        let log = File::options().create(true).append(true).open(self.dir.join("log/cox.log")).context("open the log")?;
+        let log =
+            File::options().create(true).append(true).open(self.dir.join("log/cox.log")).context("open the log")?;
         let mut command = self.cox(&["up"]);
         command.args(["--node-name", "node-1", "--node-ip", &self.network.ip]).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().context("share the log")?).stderr(log);

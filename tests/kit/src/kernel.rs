@@ -53,7 +53,10 @@ impl Traces {
         Ok(Self {
             cgroups: groups.iter().filter_map(|group| pod_of(group)).collect(),
             volumes: entries(&dir.join("kubelet/pods")),
-            logs: entries(&dir.join("log/pods")).iter().filter_map(|name| Some(name.rsplit_once('_')?.1.into())).collect(),
+            logs: entries(&dir.join("log/pods"))
+                .iter()
+                .filter_map(|name| Some(name.rsplit_once('_')?.1.into()))
+                .collect(),
             shims,
             namespaces: processes.iter().filter_map(|pid| namespace(*pid)).collect(),
             links: pods.map(str::to_owned).collect(),

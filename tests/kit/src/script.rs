@@ -214,7 +214,7 @@ impl<'a> Script<'a> {
 fn masks() -> Result<Vec<(Regex, &'static str)>> {
     let table = [
         (r"\b(apple|lemon)\b", "space"),
-        (r"(dir|vars|big|jane|no)-(cox|kubectl)\b", "$1-SIDE"),
+        (r"(dir|vars|big|alone)-(cox|kubectl)\b", "$1-SIDE"),
         (r"(color|note)[=:] ?(cox|kubectl)\b", "$1=SIDE"),
         (r"(/tmp/\S*/)?kubectl\.exe|\bcox\b", "kubectl"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d{4})?( UTC)?Z?", "TIME"),

@@ -195,7 +195,10 @@ fn docker_config(args: &Args) -> Result<Vec<u8>> {
 pub(crate) async fn quota(args: &Args) -> Result<()> {
     let mut spec = json!({});
     let mut hard = Map::new();
-    for (resource, amount) in crate::verbs::set::amounts(args.get("hard").unwrap_or_default())? {
+    for part in args.get("hard").unwrap_or_default().split(',').filter(|part| !part.is_empty()) {
+        let wrong = || format!("Invalid argument syntax {part}, expected <resource>=<value>");
+        let (resource, amount) = part.split_once('=').with_context(wrong)?;
+        let (resource, amount) = (resource.to_owned(), amount.to_owned());
         api::quantity::Quantity::parse(&amount)
             .with_context(|| format!("invalid quantity {amount:?} of {resource}"))?;
         hard.insert(resource, amount.into());
