@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::layout::Layout;
+use crate::progress::say;
 
 /// Set in the child's environment: it is the detached one.
 const MARK: &str = "COX_DETACHED";
@@ -61,7 +62,7 @@ pub fn say_ready() -> Result<()> {
     if !is_child() {
         return Ok(());
     }
-    println!("{READY}");
+    say(READY);
     let null = OpenOptions::new().write(true).open("/dev/null").context("open /dev/null")?;
     nix::unistd::dup2_stdout(&null).context("let go of the parent's pipe")?;
     Ok(())

@@ -1,7 +1,6 @@
 //! Joining a server: the token pins the server's CA; the node's certificates come by CertificateSigningRequests that
 //! the server approves (TLS bootstrap, as kubeadm's and k3s's).
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,11 +10,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 
 use crate::cluster::Machine;
@@ -29,55 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// Name of the files of the kubelet's certificate as server.
 const SERVING: &str = "kubelet-server";
-
-/// Accepts any server, once, to see its chain; what counts is checked on the chain afterwards. Nothing is said on this
-/// connection.
-#[derive(Debug)]
-struct Witness {
-    provider: Arc<CryptoProvider>,
-    chain: Mutex<Vec<CertificateDer<'static>>>,
-}
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let all = std::iter::once(end_entity).chain(intermediates);
-        let seen = all.map(|certificate| certificate.clone().into_owned()).collect();
-        match self.chain.lock() {
-            Ok(mut chain) => *chain = seen,
-            Err(_) => return Err(rustls::Error::General("the chain could not be kept".to_owned())),
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
 
 /// The server's CA as PEM: the certificate of its chain whose public key is the one that the token pins. Every later
 /// connection is verified against it.
@@ -96,25 +43,20 @@ pub async fn shown(server: &str) -> Result<Vec<CertificateDer<'static>>> {
         bail!("{server:?} must begin with https://");
     }
     let port = uri.port_u16().unwrap_or(6443);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let witness = Arc::new(Witness { provider: Arc::clone(&provider), chain: Mutex::default() });
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("set up TLS")?
-        .dangerous()
-        .with_custom_certificate_verifier(witness.clone())
-        .with_no_client_auth();
+    // Any server is accepted, once, to see its chain, which is what counts. Nothing is said on this connection.
+    let seen = client::tls::Chain::default();
+    let connector = tokio_rustls::TlsConnector::from(client::tls::witness(&seen));
     let name = ServerName::try_from(host.clone()).with_context(|| format!("{host:?} is no server name"))?;
     let greet = async {
         let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("connect to {server}"))?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         connector.connect(name, stream).await.with_context(|| format!("speak TLS with {server}"))
     };
     let Ok(greeted) = tokio::time::timeout(GREETING_LIMIT, greet).await else {
         bail!("{server} did not answer within {} s", GREETING_LIMIT.as_secs());
     };
     greeted?;
-    Ok(witness.chain.lock().map(|chain| chain.clone()).unwrap_or_default())
+    let chain = std::mem::take(&mut *seen.lock());
+    Ok(chain)
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {

@@ -9,7 +9,7 @@ use crate::meta::{Gvk, api_version};
 use crate::table::{Resource, Subresource, Table};
 
 /// Places of the groups and of their versions: higher comes first. Other groups are those of CRDs.
-const PRIORITIES: [(&str, i32); 23] = [
+const PRIORITIES: [(&str, i32); 24] = [
     ("apiregistration.k8s.io", 20_000),
     ("", 18_000),
     ("apps", 17_800),
@@ -33,6 +33,7 @@ const PRIORITIES: [(&str, i32); 23] = [
     ("flowcontrol.apiserver.k8s.io", 16_100),
     ("internal.apiserver.k8s.io", 16_000),
     ("storagemigration.k8s.io", 15_800),
+    ("metrics.k8s.io", 100),
 ];
 
 /// The place of groups that a CRD makes.

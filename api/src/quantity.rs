@@ -54,6 +54,11 @@ impl Quantity {
         Self { unscaled: value.into(), scale: -3, format, text: None }
     }
 
+    /// A quantity of billionths, the finest there are.
+    pub fn nano(value: i64, format: Format) -> Self {
+        Self { unscaled: value.into(), scale: -9, format, text: None }
+    }
+
     /// # Errors
     /// The text is no quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {

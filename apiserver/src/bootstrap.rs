@@ -90,6 +90,7 @@ pub async fn run(server: &Arc<Shared>) -> Result<(), Failure> {
         ensure(server, object(class)).await?;
     }
     service(server).await?;
+    ensure(server, object(crate::resource_metrics::switch::api_service())).await?;
     let policy = apiserver_auth::policy::bootstrap_objects().into_iter().map(Ok);
     futures::stream::iter(policy).try_for_each_concurrent(TOGETHER, |expected| reconcile(server, expected)).await
 }

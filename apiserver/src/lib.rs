@@ -17,6 +17,7 @@ mod nonresource;
 mod pipeline;
 mod proxy;
 mod quirks;
+mod resource_metrics;
 mod rows;
 mod server;
 mod storage;

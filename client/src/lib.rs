@@ -1,5 +1,5 @@
 //! How every component reaches the API: a `kube::Client` over a socket or in process, and what control loops share:
-//! informers, a work queue, leader election by Lease, event recording.
+//! informers, a work queue, leader election by Lease, event recording; and what two of them must decide alike.
 
 pub mod backoff;
 pub mod beat;
@@ -10,7 +10,9 @@ pub mod leader;
 pub mod lean;
 pub mod queue;
 pub mod taints;
+pub mod tls;
 pub mod transport;
+pub mod volumes;
 
 pub use backoff::Backoff;
 pub use create::Copies;

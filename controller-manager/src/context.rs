@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -65,6 +66,7 @@ pub struct Context {
     pub replication_controllers: Informer<ReplicationController>,
     pub volumes: Informer<PersistentVolume>,
     pub claims: Informer<PersistentVolumeClaim>,
+    pub storage_classes: Informer<StorageClass>,
     /// In namespace `kube-system`, of type `bootstrap.kubernetes.io/token`.
     pub bootstrap_tokens: Informer<Secret>,
     clients: Clients,
@@ -100,6 +102,7 @@ impl Context {
             replication_controllers: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             volumes: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             claims: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            storage_classes: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             bootstrap_tokens: Informer::start(Api::namespaced(client, "kube-system"), tokens, stop.clone()),
             config,
             stop,

@@ -85,7 +85,7 @@ fn start_volumes(context: &Arc<Context>) {
 }
 
 /// Whether a Pod's volumes name a claim, in words or as the one made for the Pod.
-fn names_claim(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+pub fn names_claim(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let name = claim.name_any();
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     volumes.into_iter().flatten().any(|volume| {

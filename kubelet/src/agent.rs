@@ -13,6 +13,7 @@ use crate::downward::Allocatable;
 use crate::events::Recorder;
 use crate::images::Images;
 use crate::node::machine::Machine;
+use crate::node::pressure::Pressure;
 use crate::objects::Objects;
 use crate::pod::registry::Registry;
 use crate::services::Services;
@@ -33,6 +34,7 @@ pub struct Agent {
     pub tokens: Tokens,
     pub cgroups: Cgroups,
     pub machine: Machine,
+    pub pressure: Pressure,
     pub mirrors: Mirrors,
     /// The node's own object as the API last showed it.
     pub node: watch::Sender<Option<Arc<Node>>>,
@@ -56,6 +58,7 @@ impl Agent {
             images: Images::default(),
             tokens: Tokens::default(),
             cgroups: Cgroups::detect(&config.cgroup_root),
+            pressure: Pressure::default(),
             mirrors: Mirrors::default(),
             node: watch::Sender::new(None),
             node_changed: tokio::sync::Notify::new(),

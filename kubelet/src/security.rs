@@ -7,22 +7,6 @@ use kubelet_runtime::cri;
 
 use crate::spec;
 
-const MASKED: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// Who the image says it runs as.
 #[derive(Clone, Debug, Default)]
 pub struct ImageUser {
@@ -55,8 +39,8 @@ pub fn context(pod: &Pod, container: &Container, user: &ImageUser, seccomp_root:
         supplemental_groups: groups,
         readonly_rootfs: own.and_then(|c| c.read_only_root_filesystem) == Some(true),
         no_new_privs: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
-        masked_paths: paths(&MASKED),
-        readonly_paths: paths(&READ_ONLY),
+        masked_paths: paths(&cri::MASKED_PATHS),
+        readonly_paths: paths(&cri::READONLY_PATHS),
         seccomp: seccomp(
             own.and_then(|c| c.seccomp_profile.as_ref()).or(whole.and_then(|c| c.seccomp_profile.as_ref())),
             privileged,
@@ -124,7 +108,7 @@ mod tests {
         let got = context(&pod, &spec::containers(&pod)[0], &ImageUser::default(), Path::new("/s"));
         assert_eq!((got.run_as_user, got.no_new_privs, got.supplemental_groups), (Some(2), true, vec![7, 8]));
         assert_eq!((got.seccomp, got.drop_capabilities), (cri::SeccompProfile::RuntimeDefault, vec!["ALL".to_owned()]));
-        assert_eq!(got.masked_paths.len(), MASKED.len());
+        assert_eq!(got.masked_paths.len(), cri::MASKED_PATHS.len());
     }
 
     #[test]

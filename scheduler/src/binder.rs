@@ -25,6 +25,10 @@ impl Binder {
         Self { client, recorder }
     }
 
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn pods(&self, pod: &PodInfo) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace)
     }
@@ -54,8 +58,7 @@ impl Binder {
     pub async fn explain(&self, pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) {
         self.recorder.record(pod.reference(), EventType::Warning, "FailedScheduling", message);
         let old = pod.unscheduled.as_deref();
-        let told =
-            |c: &PodCondition| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message);
+        let told = |c: &PodCondition| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message);
         if old.is_some_and(told) && nominated.is_none() {
             return;
         }

@@ -39,6 +39,7 @@ impl Cache {
             namespaces: &self.namespaces,
             any_terms: self.with_terms > 0,
             nominated: &self.nominated,
+            volumes: &crate::plugins::volumes::NONE,
         }
     }
 
@@ -142,6 +143,10 @@ impl Cache {
         if let Some(node) = node {
             self.nominated.entry(node.to_owned()).or_default().push(Arc::clone(pod));
         }
+    }
+
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.index.get(name).map(|index| &*self.nodes[*index])
     }
 
     pub fn nodes(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::labels::Labels;
 use crate::model::{NodeInfo, PodInfo};
-use crate::plugins::{self, Reason, affinity::Near, resources, spread::Counts};
+use crate::plugins::{self, Reason, affinity::Near, resources, spread::Counts, volumes::PodVolumes};
 
 /// What a decision is made from.
 pub struct Snapshot<'a> {
@@ -16,6 +16,8 @@ pub struct Snapshot<'a> {
     pub any_terms: bool,
     /// Pods that wait for their victims to go, by the node that is being cleared for them.
     pub nominated: &'a HashMap<String, Vec<Arc<PodInfo>>>,
+    /// What the claims of the Pod in question ask of nodes.
+    pub volumes: &'a PodVolumes,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +31,25 @@ pub enum Outcome {
 pub struct Unfit {
     pub nodes: usize,
     pub reasons: Vec<(String, Vec<Reason>)>,
+    /// What keeps the Pod from every node alike.
+    pub overall: Option<String>,
 }
 
 impl Unfit {
+    /// Refused before any node was looked at.
+    pub fn everywhere(nodes: &[Arc<NodeInfo>], why: String) -> Self {
+        let reason = Reason::unresolvable(why.clone());
+        let reasons = nodes.iter().map(|node| (node.name.clone(), vec![reason.clone()])).collect();
+        Self { nodes: nodes.len(), reasons, overall: Some(why) }
+    }
+
     /// Upstream's message: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
     pub fn message(&self) -> String {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".to_owned();
+        }
+        if let Some(why) = &self.overall {
+            return format!("0/{} nodes are available: {why}.", self.nodes);
         }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for reason in self.reasons.iter().flat_map(|(_, reasons)| reasons) {
@@ -52,6 +66,7 @@ pub struct Filters<'a> {
     pod: &'a PodInfo,
     near: Option<Near<'a>>,
     counts: Counts<'a>,
+    volumes: &'a PodVolumes,
 }
 
 impl<'a> Filters<'a> {
@@ -61,11 +76,13 @@ impl<'a> Filters<'a> {
             pod,
             near: matters.then(|| Near::of(pod, snapshot.nodes, snapshot.namespaces)),
             counts: Counts::of(pod, snapshot.nodes),
+            volumes: snapshot.volumes,
         }
     }
 
     pub fn check(&self, node: &NodeInfo) -> Result<(), Vec<Reason>> {
         plugins::filter_alone(self.pod, node)?;
+        self.volumes.filter(node)?;
         self.counts.filter(self.pod, node).map_err(|reason| vec![reason])?;
         match &self.near {
             Some(near) => near.filter(self.pod, node).map_err(|reason| vec![reason]),
@@ -102,7 +119,7 @@ pub fn decide(snapshot: &Snapshot<'_>, pod: &PodInfo, start: usize) -> (Outcome,
     let filters = Filters::of(pod, snapshot);
     let wanted = enough(total);
     let mut fitting: Vec<&NodeInfo> = Vec::new();
-    let mut unfit = Unfit { nodes: total, reasons: Vec::new() };
+    let mut unfit = Unfit { nodes: total, ..Unfit::default() };
     let mut looked = 0;
     for offset in 0..total {
         let node = &snapshot.nodes[(start + offset) % total];
@@ -194,7 +211,8 @@ pub mod tests {
     fn choose(nodes: &[Arc<NodeInfo>], pod: &PodInfo) -> Outcome {
         let (namespaces, nominated) = (HashMap::new(), HashMap::new());
         let any_terms = nodes.iter().any(|node| node.pods.iter().any(|pod| pod.has_terms()));
-        let snapshot = Snapshot { nodes, namespaces: &namespaces, any_terms, nominated: &nominated };
+        let volumes = &plugins::volumes::NONE;
+        let snapshot = Snapshot { nodes, namespaces: &namespaces, any_terms, nominated: &nominated, volumes };
         decide(&snapshot, pod, 0).0
     }
 
@@ -229,6 +247,13 @@ pub mod tests {
         let picky = pod("p", json!({"spec": {"nodeSelector": {"disk": "ssd"}}}));
         let expected = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
         assert_eq!(refusal(&[with(node("n", json!({})), vec![])], &picky), expected);
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_every_node_is_said_once() {
+        let nodes = [with(node("a", json!({})), vec![]), with(node("b", json!({})), vec![])];
+        let unfit = Unfit::everywhere(&nodes, "persistentvolumeclaim \"c\" not found".to_owned());
+        assert_eq!(unfit.message(), "0/2 nodes are available: persistentvolumeclaim \"c\" not found.");
     }
 
     #[test]
@@ -292,7 +317,9 @@ pub mod tests {
         let nodes = [with(node("n1", json!({})), vec![pod("a", json!({})); 3])];
         let waiting = Arc::new(pod("vip", json!({"spec": {"priority": 10}})));
         let (namespaces, nominated) = (HashMap::new(), HashMap::from([("n1".to_owned(), vec![waiting])]));
-        let snapshot = Snapshot { nodes: &nodes, namespaces: &namespaces, any_terms: false, nominated: &nominated };
+        let volumes = &plugins::volumes::NONE;
+        let (namespaces, nominated) = (&namespaces, &nominated);
+        let snapshot = Snapshot { nodes: &nodes, namespaces, any_terms: false, nominated, volumes };
         assert!(matches!(decide(&snapshot, &pod("p", json!({})), 0).0, Outcome::Unfit(_)));
         let equal = pod("vip", json!({"spec": {"priority": 10}}));
         assert!(matches!(decide(&snapshot, &equal, 0).0, Outcome::Fits { .. }), "its own place is free for it");

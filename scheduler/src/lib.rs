@@ -2,6 +2,7 @@
 
 mod binder;
 mod cache;
+mod claims;
 mod decide;
 mod labels;
 mod model;

@@ -210,6 +210,8 @@ pub struct PodInfo {
     pub spread: Vec<SpreadConstraint>,
     pub host_ports: Vec<HostPort>,
     pub images: Vec<String>,
+    /// Claims that it uses, each with whether it is made for this Pod alone.
+    pub claims: Vec<(String, bool)>,
     pub started: Option<Timestamp>,
     /// The condition that says why it waits.
     pub unscheduled: Option<Box<PodCondition>>,
@@ -234,6 +236,8 @@ impl PodInfo {
         let spread = spread(&labels, &spec);
         let requests = requests(&spec);
         let host_ports = host_ports(&spec);
+        let name = meta.name.unwrap_or_default();
+        let claims = crate::plugins::volumes::claims(&name, &spec);
         let affinity = spec.affinity.unwrap_or_default();
         let node = affinity.node_affinity.unwrap_or_default();
         let near = affinity.pod_affinity.unwrap_or_default();
@@ -255,7 +259,8 @@ impl PodInfo {
         let unscheduled = conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
         Self {
             uid: meta.uid.unwrap_or_default(),
-            name: meta.name.unwrap_or_default(),
+            name,
+            claims,
             resource_version: meta.resource_version.unwrap_or_default(),
             owner: owner.map(|owner| Owner { kind: owner.kind, name: owner.name }),
             node: spec.node_name.unwrap_or_default(),

@@ -156,7 +156,8 @@ mod tests {
 
     fn run(nodes: &[Arc<NodeInfo>], pod: &PodInfo, budgets: &[Budget]) -> Result<Candidate, String> {
         let (namespaces, nominated) = (HashMap::new(), HashMap::new());
-        let snapshot = Snapshot { nodes, namespaces: &namespaces, any_terms: false, nominated: &nominated };
+        let volumes = &crate::plugins::volumes::NONE;
+        let snapshot = Snapshot { nodes, namespaces: &namespaces, any_terms: false, nominated: &nominated, volumes };
         let Outcome::Unfit(unfit) = decide(&snapshot, pod, 0).0 else { return Err("fits".to_owned()) };
         preempt(&snapshot, pod, &unfit, budgets)
     }

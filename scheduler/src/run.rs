@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use api::NamespacedName;
 use client::Informer;
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -19,9 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
 use crate::cache::Cache;
-use crate::decide::{Outcome, Unfit, decide};
+use crate::claims::{self, Storage};
+use crate::decide::{Outcome, Snapshot, Unfit, decide};
 use crate::labels::{Labels, Selector};
 use crate::model::{NodeInfo, PodInfo};
+use crate::plugins::volumes::Choice;
 use crate::preempt::{Budget, preempt};
 use crate::queue::Queue;
 
@@ -40,6 +43,8 @@ enum News {
     Pod(NamespacedName),
     Node(String),
     Namespace(String),
+    /// Claims, volumes or classes.
+    Storage,
     /// A binding could not be made.
     Unbound(NamespacedName, String),
 }
@@ -83,6 +88,7 @@ struct Informers {
     replica_sets: Informer<Selects>,
     stateful_sets: Informer<Selects>,
     budgets: Informer<PodDisruptionBudget>,
+    storage: Storage,
 }
 
 /// Starts an informer that keeps of each object what `keep` makes of it.
@@ -128,6 +134,11 @@ impl Informers {
             replica_sets: keeping(client, stop, "", of_replica_set),
             stateful_sets: keeping(client, stop, "", of_stateful_set),
             budgets: Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+            storage: Storage::new(
+                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+            ),
         };
         let to = inbox.clone();
         informers.pods.on_change(move |change| {
@@ -138,6 +149,12 @@ impl Informers {
         informers.nodes.on_change(move |change| to.put(News::Node(change.object().name.clone())));
         let to = inbox.clone();
         informers.namespaces.on_change(move |change| to.put(News::Namespace(change.object().0.clone())));
+        let to = inbox.clone();
+        informers.storage.claims.on_change(move |_| to.put(News::Storage));
+        let to = inbox.clone();
+        informers.storage.volumes.on_change(move |_| to.put(News::Storage));
+        let to = inbox.clone();
+        informers.storage.classes.on_change(move |_| to.put(News::Storage));
         informers
     }
 
@@ -149,6 +166,7 @@ impl Informers {
         self.replica_sets.synced().await;
         self.stateful_sets.synced().await;
         self.budgets.synced().await;
+        self.storage.synced().await;
     }
 
     /// Selects the Pods of the same Services and controller: what the default spread looks at.
@@ -168,7 +186,12 @@ impl Informers {
 ///
 /// # Errors
 /// When the lead was lost: another process may schedule now, so this one must begin anew.
-pub async fn run(client: Client, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub fn run(client: Client, config: Config, stop: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(lead(client, config, stop))
+}
+
+async fn lead(client: Client, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-scheduler".to_owned(),
@@ -249,6 +272,7 @@ impl Scheduler {
                     None => self.cache.namespaces.remove(&name),
                 };
             }
+            News::Storage => self.queue.changed(Instant::now(), claims::concerns),
             News::Unbound(key, uid) => {
                 if self.cache.is_assumed(&key, &uid) {
                     self.cache.remove_pod(&key);
@@ -288,20 +312,41 @@ impl Scheduler {
     }
 
     async fn decide(&mut self, pod: &Arc<PodInfo>) {
-        let (outcome, looked) = decide(&self.cache.snapshot(), pod, self.turn);
+        let volumes = match self.informers.storage.of(pod) {
+            Ok(volumes) => volumes,
+            Err(why) => {
+                let unfit = Unfit::everywhere(self.cache.snapshot().nodes, why);
+                return self.no_room(pod, &unfit).await;
+            }
+        };
+        let snapshot = Snapshot { volumes: &volumes, ..self.cache.snapshot() };
+        let (outcome, looked) = decide(&snapshot, pod, self.turn);
         self.turn = (self.turn + looked) % self.cache.nodes().max(1);
         match outcome {
-            Outcome::Fits { node } => self.bind(pod, node).await,
+            Outcome::Fits { node } => {
+                let info = self.cache.node(&node);
+                let choices = info.and_then(|info| volumes.choose(info)).unwrap_or_default();
+                self.bind(pod, node, choices).await;
+            }
             Outcome::Unfit(unfit) => self.no_room(pod, &unfit).await,
         }
     }
 
-    async fn bind(&mut self, pod: &Arc<PodInfo>, node: String) {
+    async fn bind(&mut self, pod: &Arc<PodInfo>, node: String, choices: Vec<Choice>) {
         self.cache.nominate(pod, None);
         self.cache.put_pod(Arc::clone(pod), &node, true);
         let Ok(permit) = Arc::clone(&self.bindings).acquire_owned().await else { return };
         let (binder, inbox, pod) = (self.binder.clone(), self.inbox.clone(), Arc::clone(pod));
+        let storage = (!choices.is_empty()).then(|| self.informers.storage.clone());
         tokio::spawn(async move {
+            if let Some(storage) = storage
+                && let Err(error) = storage.bind(binder.client(), &choices, &node).await
+            {
+                drop(permit);
+                binder.explain(&pod, "SchedulerError", &format!("{error:#}"), None).await;
+                inbox.put(News::Unbound(NamespacedName::new(&pod.namespace, &pod.name), pod.uid.clone()));
+                return;
+            }
             let bound = binder.bind(&pod, &node).await;
             drop(permit);
             let Err(error) = bound else { return };
@@ -346,10 +391,6 @@ impl Scheduler {
         let mine = snapshot.nominated.iter().find(|(_, waiting)| waiting.iter().any(|other| other.uid == pod.uid));
         let Some((node, _)) = mine else { return false };
         let node = snapshot.nodes.iter().find(|info| info.name == *node);
-        node.is_some_and(|node| {
-            node.pods
-                .iter()
-                .any(|other| other.priority < pod.priority && other.deleting)
-        })
+        node.is_some_and(|node| node.pods.iter().any(|other| other.priority < pod.priority && other.deleting))
     }
 }

@@ -2,7 +2,6 @@
 
 mod bench;
 mod generate;
-mod hello;
 mod tidy;
 
 use std::process::ExitCode;
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
         ["generate", "--from", from] => generate::write(from.as_ref(), None),
         ["generate", "--protos", protos] => generate::write(&generate::published(), Some(protos.as_ref())),
         ["generate", "--from", from, "--protos", protos] => generate::write(from.as_ref(), Some(protos.as_ref())),
-        ["hello-image", file] => hello::write_image(&root(), file.as_ref()),
+        ["hello-image", file] => testkit::hello::image().and_then(|image| image.write(file.as_ref())),
         ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::meta::Gvk;
 use crate::schema::{Fields, ListType, PatchStrategy, Schema, Text, Type};
 
-static TEXT: &str = include_str!("../../data/schemas.txt");
+/// The published definitions, and those of the built-in metrics API, whose names come last.
+static TEXT: &str = concat!(include_str!("../../data/schemas.txt"), include_str!("../../data/metrics-schemas.txt"));
 
 /// All definitions, sorted by name.
 static DEFINITIONS: LazyLock<Vec<Definition>> = LazyLock::new(index);

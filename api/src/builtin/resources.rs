@@ -5,7 +5,9 @@ use crate::meta::{Gvk, split_api_version};
 use crate::table::{Hooks, Resource, Subresource};
 use crate::{kinds, printer};
 
-static TEXT: &str = include_str!("../../data/resources.txt");
+static PUBLISHED: &str = include_str!("../../data/resources.txt");
+/// What metrics-server adds to a cluster, and ours has built in: off until its APIService says that we serve it.
+static METRICS: &str = include_str!("../../data/metrics-resources.txt");
 
 fn list(text: &str) -> Vec<String> {
     text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -87,10 +89,10 @@ fn subresource(line: &str) -> Subresource {
     Subresource { name, verbs, kind: words.next().and_then(kind) }
 }
 
-/// All rows, sorted by group, version and plural.
+/// All rows: the published ones, then those of metrics.
 pub(super) fn rows() -> Vec<Resource> {
     let mut rows: Vec<Resource> = Vec::with_capacity(128);
-    for line in TEXT.lines() {
+    for line in PUBLISHED.lines().chain(METRICS.lines()) {
         match rows.last_mut() {
             Some(row) if line.starts_with(' ') => row.subresources.push(subresource(line)),
             _ => rows.push(resource(line)),

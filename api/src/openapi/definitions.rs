@@ -10,6 +10,8 @@ use super::Version;
 use crate::builtin::{Attributes, Definition, definitions};
 
 static DESCRIPTIONS: &[u8] = include_bytes!("../../data/descriptions.deflate");
+/// Those of the definitions of the built-in metrics API, which come last; one a line.
+static METRICS: &str = include_str!("../../data/metrics-descriptions.txt");
 
 /// Descriptions of definitions and fields. Inflated while a document is written, and dropped after it.
 pub(super) struct Descriptions {
@@ -24,6 +26,7 @@ impl Descriptions {
         if DeflateDecoder::new(DESCRIPTIONS).read_to_string(&mut text).is_err() {
             unreachable!("the generator deflated these bytes");
         }
+        text.push_str(&METRICS.replace('\n', "\0"));
         let mut starts = Vec::with_capacity(definitions().len());
         let mut at = 0;
         for definition in definitions() {

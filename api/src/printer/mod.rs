@@ -6,6 +6,7 @@ mod columns;
 mod control;
 mod human;
 mod json_path;
+mod metrics;
 mod network;
 mod pod;
 mod shown;
@@ -119,6 +120,8 @@ fn other(group: &str, kind: &str) -> Option<Printer> {
         ("flowcontrol.apiserver.k8s.io", "FlowSchema") => control::flow_schema,
         ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => control::priority_level_configuration,
         ("internal.apiserver.k8s.io", "StorageVersion") => control::storage_version,
+        ("metrics.k8s.io", "NodeMetrics") => metrics::node,
+        ("metrics.k8s.io", "PodMetrics") => metrics::pod,
         ("networking.k8s.io", "IPAddress") => network::ip_address,
         ("networking.k8s.io", "Ingress") => network::ingress,
         ("networking.k8s.io", "IngressClass") => network::ingress_class,

@@ -257,6 +257,7 @@ async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Res
         return crate::subresources::handle(call, parts, body, rest).await;
     }
     match call.verb {
+        "get" | "list" if crate::resource_metrics::is_measured(call.row) => crate::resource_metrics::handle(call).await,
         "get" => get::get(call).await,
         "list" => list::list(call).await,
         "watch" => watch::watch(call).await,

@@ -43,13 +43,17 @@ impl Tabular {
         Self { row: row.clone(), version, include, columns, now: jiff::Timestamp::now().as_second() }
     }
 
-    /// Appends the Table up to its first row; `more` is the rest of the list's metadata.
+    /// Appends the Table up to its first row; `more` is the rest of the list's metadata. What comes from no store has
+    /// revision `0`, which is not said.
     pub fn put_head(&self, out: &mut Vec<u8>, revision: &str, more: &str) {
         out.extend_from_slice(b"{\"kind\":\"Table\",\"apiVersion\":\"");
         out.extend_from_slice(self.version.as_bytes());
-        out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
-        out.extend_from_slice(revision.as_bytes());
-        out.push(b'"');
+        out.extend_from_slice(b"\",\"metadata\":{");
+        if revision != "0" {
+            out.extend_from_slice(b"\"resourceVersion\":\"");
+            out.extend_from_slice(revision.as_bytes());
+            out.push(b'"');
+        }
         out.extend_from_slice(more.as_bytes());
         out.extend_from_slice(b"},\"columnDefinitions\":");
         out.extend_from_slice(&self.columns);

@@ -33,7 +33,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::TRANSFER_ENCODING,
 ];
 
-fn unreachable_backend(target: &Target, error: impl std::fmt::Display) -> Status {
+pub(super) fn unreachable_backend(target: &Target, error: impl std::fmt::Display) -> Status {
     let Target { host, port, .. } = target;
     let text = format!("error dialing backend: dial tcp {host}:{port}: {error}");
     match target.scheme {
@@ -94,10 +94,10 @@ where
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-async fn connect(server: &Shared, target: &Target) -> std::io::Result<Box<dyn Io>> {
+pub(super) async fn connect(server: &Shared, target: &Target) -> std::io::Result<Box<dyn Io>> {
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
     stream.set_nodelay(true)?;
     let config = match target.scheme {

@@ -45,7 +45,7 @@ pub fn of(call: &Call<'_>, object: &Object, query: &str, rest: &str) -> Result<T
 }
 
 /// A node's kubelet: its internal address and port.
-fn kubelet(node: &Object) -> Result<(String, u16), Status> {
+pub(super) fn kubelet(node: &Object) -> Result<(String, u16), Status> {
     let addresses = object::at(node, &["status", "addresses"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let of_type = |wanted: &str| {
         addresses.iter().find(|a| a["type"] == wanted).and_then(|a| a["address"].as_str()).map(str::to_owned)

@@ -45,6 +45,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// How kubelets are reached.
     pub kubelets: crate::proxy::KubeletClient,
+    /// What nodes and Pods use, asked of kubelets.
+    pub gauge: crate::resource_metrics::Gauge,
     pub leases: crate::leases::Leases,
     pub allocator: Arc<crate::allocate::Allocator>,
     /// Cancelled when the server stops: watches end, new requests are refused.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use apiserver_auth::pki::Pki;
 use apiserver_auth::{Transformer, UserInfo};
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +16,14 @@ use super::tls::Serving;
 use super::writes::Writes;
 use super::{Server, Shared};
 use crate::allocate::Allocator;
-use crate::cache::Caches;
 use crate::cache::feed::{FeedError, TransformerFor};
+use crate::cache::{Caches, Observer};
 use crate::config::Config;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::proxy::KubeletClient;
 use crate::quirks;
+use crate::resource_metrics::{self, switch};
 use crate::rows::{self, Rows};
 
 /// How long the caches may take to hold what the store held at the start.
@@ -46,7 +48,12 @@ pub enum StartError {
 
 impl Server {
     /// Fills the caches and creates what every cluster has. Requests are answered from then on.
-    pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
+    pub fn start(config: Config, kv: Arc<dyn Kv>) -> BoxFuture<'static, Result<Self, StartError>> {
+        // Boxed here, so that this crate and not its caller compiles what runs.
+        Box::pin(Self::begin(config, kv))
+    }
+
+    async fn begin(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
         let Config { table, pki, settings } = config;
         let table = Arc::new(table);
         let serving = Arc::new(Serving::new(&pki.serving)?);
@@ -56,9 +63,10 @@ impl Server {
             Arc::new(move |prefix: &str| quirks::SEALED.contains(&prefix).then(|| seal.clone()));
         let indexes = Arc::new(Indexes::default());
         let allocator = Allocator::new(&settings);
+        let metrics_switch = Arc::new(switch::Switch::default());
         let storage = rows::storage_rows(&table).into_iter();
-        let (caches, feed) =
-            Caches::open(kv.clone(), storage, transformer, vec![indexes.clone(), allocator.clone()]).await?;
+        let observers: Vec<Arc<dyn Observer>> = vec![indexes.clone(), allocator.clone(), metrics_switch.clone()];
+        let (caches, feed) = Caches::open(kv.clone(), storage, transformer, observers).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
         let access = Access::new(pki.ca.der().clone(), pki.keys, &rows, &indexes)?;
@@ -67,6 +75,7 @@ impl Server {
             leases: Leases::new(kv.clone(), ttl),
             rows: ArcSwap::from_pointee(rows),
             metrics: Metrics::default(),
+            gauge: resource_metrics::Gauge::default(),
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),
             access,
@@ -85,6 +94,8 @@ impl Server {
         tokio::spawn(crate::compact::run(shared.clone()));
         let server = Self { shared };
         server.bootstrap().await?;
+        switch::set(&server.shared).await;
+        tokio::spawn(switch::follow(server.shared.clone(), metrics_switch));
         Ok(server)
     }
 

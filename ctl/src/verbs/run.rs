@@ -141,8 +141,9 @@ async fn expose(session: &Session, args: &Args, told: &mut Told<'_>, pod: &Targe
     let port = args.number("port")?.context("--port must be set when exposing a service")?;
     let labels = pod.object.as_ref().and_then(|pod| pod.pointer("/metadata/labels")).cloned().unwrap_or_default();
     let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": pod.name, "namespace": pod.namespace},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": pod.name},
         "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": labels},
+        "status": {"loadBalancer": {}},
     });
     let resource = session.discovery().await?.find("services")?.clone();
     let target = Target { resource, object: Some(service), ..pod.clone() };

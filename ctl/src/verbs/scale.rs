@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::change::for_each;
 use super::create::one as create;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::flags::Args;
 use crate::output::{DryRun, Told};
 use crate::session::{Query, Session};
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     let mut told = Told::new(args)?;
     for_each(&session, args, &args.words, async |target| {
         if !target.resource.has_subresource("scale") {
-            bail!("the server could not find the requested resource: {} has no scale", target.resource.full_name());
+            return Err(ApiError::not_found("the server could not find the requested resource").into());
         }
         let path = format!("{}/scale", target.path());
         let scale = session.get(&path).await?;

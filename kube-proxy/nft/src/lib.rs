@@ -2,10 +2,11 @@
 //! transaction, and read back what is there. Needs neither libnftnl nor the `nft` program.
 //!
 //! A [`Batch`] collects changes without touching the kernel; [`Connection::apply`] commits it, all or nothing.
-//! [`netlink`] is the message layer below, also used for connection tracking.
+//! [`netlink`] is the message layer below, [`conntrack`] what else is asked over it.
 
 mod batch;
 mod conn;
+pub mod conntrack;
 mod encode;
 mod error;
 pub mod expr;

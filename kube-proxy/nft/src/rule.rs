@@ -234,9 +234,18 @@ impl Rule {
 
     /// Only packets that leave (or, with `Neq`, do not leave) by this link.
     pub fn oifname(self, op: Cmp, name: &str) -> Self {
+        self.link(MetaKey::OifName, op, name)
+    }
+
+    /// Only packets that came (or, with `Neq`, did not come) by this link.
+    pub fn iifname(self, op: Cmp, name: &str) -> Self {
+        self.link(MetaKey::IifName, op, name)
+    }
+
+    fn link(self, key: MetaKey, op: Cmp, name: &str) -> Self {
         let mut data = name.as_bytes().to_vec();
         data.resize(Field::IfName.len(), 0);
-        self.with([Expr::Meta { key: MetaKey::OifName, dreg: Reg::FIRST }, Expr::Cmp { op, sreg: Reg::FIRST, data }])
+        self.with([Expr::Meta { key, dreg: Reg::FIRST }, Expr::Cmp { op, sreg: Reg::FIRST, data }])
     }
 
     /// Only packets whose address belongs to this machine.
@@ -277,6 +286,14 @@ impl Rule {
                 sreg: Reg::FIRST,
                 dreg: Reg::FIRST,
             },
+            dnat_from(ip, Reg::FIRST, Reg::FIRST.after(ip.len())),
+        ])
+    }
+
+    /// Destination becomes the address and port that a map has for the packet's parts; others pass on.
+    pub fn dnat_by(self, ip: Ip, parts: &[Part], map: impl Into<String>) -> Self {
+        self.load(parts).with([
+            Expr::LookupMap { set: SetRef::Named(map.into()), sreg: Reg::FIRST, dreg: Reg::FIRST },
             dnat_from(ip, Reg::FIRST, Reg::FIRST.after(ip.len())),
         ])
     }

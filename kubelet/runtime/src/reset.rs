@@ -20,6 +20,7 @@ pub fn reset(config: &Config) -> io::Result<()> {
     // Containers first: a shim that sees one die only writes that down.
     keep(layout.remove(&config.cgroup_root));
     keep(end_shims(config));
+    keep(network::ports::remove(&config.cluster_id));
     keep(network::delete_other_links(&config.cluster_id, &BTreeSet::new()));
     keep(syscall::mount::detach_below(&config.root));
     keep(files::remove(&config.root));

@@ -1,4 +1,5 @@
-//! The node's Lease in kube-node-lease, renewed at a quarter of its life: how others know that the node lives.
+//! The node's Lease in kube-node-lease, renewed at a quarter of its life: how others know that the node lives. What the
+//! machine is short of is looked at in the same breath.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::agent::Agent;
+use crate::node::pressure::Short;
 
 const NAMESPACE: &str = "kube-node-lease";
 /// Between tries while the API is away.
@@ -20,7 +22,12 @@ pub(super) async fn run(agent: &Arc<Agent>) {
     let period = Duration::from_secs(seconds / 4);
     let api: Api<Lease> = Api::namespaced(agent.client.clone(), NAMESPACE);
     let mut known = false;
+    let mut short = Short::default();
     loop {
+        let now = agent.pressure.look(&agent.config.root_dir);
+        if std::mem::replace(&mut short, now) != now {
+            agent.node_changed.notify_one();
+        }
         match renew(agent, &api, known).await {
             Ok(()) => {
                 known = true;

@@ -3,6 +3,7 @@
 pub mod admission;
 mod lease;
 pub mod machine;
+pub mod pressure;
 mod register;
 mod status;
 

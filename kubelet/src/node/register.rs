@@ -60,7 +60,7 @@ pub(super) async fn run(agent: &Arc<Agent>) {
         if !forced && sent.as_ref().is_some_and(|old| same(old, &fresh)) {
             continue;
         }
-        say_ready(agent, sent.as_ref(), &fresh);
+        say_changes(agent, sent.as_ref(), &fresh);
         match write(agent, &fresh).await {
             Ok(()) => {
                 sent = Some(fresh);
@@ -84,17 +84,28 @@ fn same(old: &NodeStatus, fresh: &NodeStatus) -> bool {
     old == *fresh
 }
 
-fn say_ready(agent: &Agent, old: Option<&NodeStatus>, fresh: &NodeStatus) {
-    let ready = |s: &NodeStatus| s.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+/// Events of conditions, by the condition's type: when it holds, and when it does not.
+const SAID: [(&str, &str, &str); 4] = [
+    ("MemoryPressure", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+    ("DiskPressure", "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+    ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    ("Ready", "NodeReady", "NodeNotReady"),
+];
+
+/// Says which conditions changed; a node that comes up says what is good.
+fn say_changes(agent: &Agent, old: Option<&NodeStatus>, fresh: &NodeStatus) {
+    let holds = |s: &NodeStatus, ty: &str| s.conditions.iter().flatten().any(|c| c.type_ == ty && c.status == "True");
     let name = &agent.config.node_name;
-    match (old.map(ready), ready(fresh)) {
-        (Some(true), false) => {
-            agent.recorder.node(name, Type::Normal, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+    for (ty, yes, no) in SAID {
+        let now = holds(fresh, ty);
+        let is_news = match old {
+            Some(old) => holds(old, ty) != now,
+            None => ty != "Ready" || now,
+        };
+        if is_news {
+            let reason = if now { yes } else { no };
+            agent.recorder.node(name, Type::Normal, reason, format!("Node {name} status is now: {reason}"));
         }
-        (Some(false) | None, true) => {
-            agent.recorder.node(name, Type::Normal, "NodeReady", format!("Node {name} status is now: NodeReady"));
-        }
-        _ => {}
     }
 }
 
@@ -112,7 +123,7 @@ async fn register(agent: &Arc<Agent>) -> kube::Result<Option<NodeStatus>> {
     match api.create(&PostParams::default(), &node).await {
         Ok(node) => {
             follow_node(agent, node).await;
-            say_ready(agent, None, &status);
+            say_changes(agent, None, &status);
             return Ok(Some(status));
         }
         Err(kube::Error::Api(s)) if s.code == 409 => {}

@@ -1,7 +1,6 @@
 //! The node's status: capacity, addresses, system information, conditions, images.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
@@ -10,12 +9,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::agent::Agent;
-use crate::node::machine;
 
 const VERSION: &str = "v1.36.2+cox1";
-/// Pressure: memory below 100 Mi as upstream, disk below 5 % as k3s: machines with large disks work on well below 10 %.
-const MEMORY_LOW: i64 = 100 << 20;
-const DISK_LOW_PERCENT: u64 = 5;
 /// How many images a node's status lists, the largest first.
 const MAX_IMAGES: usize = 50;
 
@@ -129,6 +124,7 @@ fn conditions(agent: &Agent, network: Result<(), String>, old: Option<&NodeStatu
         let (reason, message) = if bad { yes } else { no };
         (bad, reason, message.to_owned())
     };
+    let short = agent.pressure.look(&agent.config.root_dir);
     let ready: Verdict = match network {
         Ok(()) => (true, "KubeletReady", "kubelet is posting ready status".to_owned()),
         Err(why) => (
@@ -143,7 +139,7 @@ fn conditions(agent: &Agent, network: Result<(), String>, old: Option<&NodeStatu
         (
             "MemoryPressure",
             pick(
-                memory_low(),
+                short.memory,
                 ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
                 ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             ),
@@ -151,7 +147,7 @@ fn conditions(agent: &Agent, network: Result<(), String>, old: Option<&NodeStatu
         (
             "DiskPressure",
             pick(
-                disk_low(agent),
+                short.disk,
                 ("KubeletHasDiskPressure", "kubelet has disk pressure"),
                 ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             ),
@@ -159,7 +155,7 @@ fn conditions(agent: &Agent, network: Result<(), String>, old: Option<&NodeStatu
         (
             "PIDPressure",
             pick(
-                false,
+                short.pids,
                 ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
                 ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
             ),
@@ -181,14 +177,4 @@ fn condition(name: &str, (holds, reason, message): Verdict, old: Option<&NodeSta
         last_heartbeat_time: Some(now.clone()),
         last_transition_time: Some(same.unwrap_or_else(|| now.clone())),
     }
-}
-
-fn memory_low() -> bool {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    machine::field(&meminfo, "MemAvailable:").is_some_and(|kib| kib * 1024 < MEMORY_LOW)
-}
-
-fn disk_low(agent: &Agent) -> bool {
-    let Ok(stat) = nix::sys::statvfs::statvfs(&agent.config.root_dir) else { return false };
-    stat.blocks_available() * 100 < stat.blocks() * DISK_LOW_PERCENT
 }

@@ -48,11 +48,12 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         .await
         .map_err(|e| fail("CreateContainerError", e.to_string()))?;
     agent.recorder.container(pod, &container.name, Type::Normal, "Created", "Container created");
-    if let Err(error) = agent.runtime.start_container(&id).await {
+    let linking = link_log(agent, pod, &container.name, &id, &log);
+    let (started, ()) = tokio::join!(agent.runtime.start_container(&id), linking);
+    if let Err(error) = started {
         return Err(fail("RunContainerError", error.to_string()));
     }
     agent.recorder.container(pod, &container.name, Type::Normal, "Started", "Container started");
-    link_log(agent, pod, &container.name, &id, &log).await;
     Ok(id)
 }
 
@@ -160,7 +161,9 @@ async fn mounts(
             .map_err(|e| format!("create container log directory for container {} failed: {e}", container.name))?;
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-            mounts.push(volume_mount(mount, index, &container, &paths, &envs, &pod_dir)?);
+            let mut made = volume_mount(mount, index, &container, &paths, &envs, &pod_dir)?;
+            made.readonly |= volumes::is_read_only(&pod, &mount.name);
+            mounts.push(made);
         }
         if !mounts.iter().any(|m| m.container_path == "/etc/hosts") {
             mounts.push(hosts_mount(&pod, &pod_dir, &ips, &domain)?);

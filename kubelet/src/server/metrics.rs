@@ -47,7 +47,7 @@ pub(super) async fn resource(agent: &Arc<Agent>) -> Answer {
     out.family("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds");
     out.line(format_args!("node_cpu_usage_seconds_total {} {now}\n", seconds(stats::node_cpu_nanos())));
     out.family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
-    out.line(format_args!("node_memory_working_set_bytes {} {now}\n", stats::node_memory_bytes()));
+    out.line(format_args!("node_memory_working_set_bytes {} {now}\n", stats::node_memory().1));
     out.family(
         "container_cpu_usage_seconds_total",
         "counter",
@@ -68,6 +68,15 @@ pub(super) async fn resource(agent: &Arc<Agent>) -> Answer {
             let value = c.memory_working_set_bytes;
             let labels = format!("container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"", c.name);
             out.line(format_args!("container_memory_working_set_bytes{{{labels}}} {value} {now}\n"));
+        }
+    }
+    out.family("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds");
+    for pod in &usage {
+        let (namespace, name) = (spec::namespace(&pod.snapshot.pod), spec::name(&pod.snapshot.pod));
+        for c in &pod.containers {
+            let Some(started) = stats::started_at(pod, &c.id).and_then(|at| u64::try_from(at).ok()) else { continue };
+            let labels = format!("container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"", c.name);
+            out.line(format_args!("container_start_time_seconds{{{labels}}} {}\n", seconds(started)));
         }
     }
     pods(&usage, now, &mut out);

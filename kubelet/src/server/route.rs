@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::agent::Agent;
@@ -68,11 +69,13 @@ fn percent_decode(text: &str) -> String {
 pub(super) struct Router {
     agent: Arc<Agent>,
     authorizer: Authorizer,
+    /// CPU time as it was read for the last summary.
+    reading: Mutex<Option<stats::Reading>>,
 }
 
 impl Router {
     pub fn new(agent: Arc<Agent>) -> Self {
-        Self { authorizer: Authorizer::new(agent.clone()), agent }
+        Self { authorizer: Authorizer::new(agent.clone()), reading: Mutex::default(), agent }
     }
 
     pub async fn serve(&self, request: Request<Incoming>, user: Option<User>) -> Answer {
@@ -91,7 +94,7 @@ impl Router {
             ["configz"] => json(&configz(agent)),
             ["metrics"] => metrics::kubelet(agent).await,
             ["metrics", "resource"] => metrics::resource(agent).await,
-            ["stats", "summary"] => stats::summary(agent).await,
+            ["stats", "summary"] => stats::summary(agent, &self.reading, query.flag(&["only_cpu_and_memory"])).await,
             ["containerLogs", namespace, pod, container] => logs::serve(agent, namespace, pod, container, &query).await,
             ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
                 exec::exec(agent, namespace, pod, container, &query, request)

@@ -30,7 +30,8 @@ pub(super) async fn path(agent: &Agent, pod: &Pod, name: &str) -> Result<PathBuf
     })?;
     let source = pv.spec.as_ref();
     let path = if let Some(host) = source.and_then(|s| s.host_path.as_ref()) {
-        dirs::host_path(host).await?
+        // As upstream, what belongs to the node keeps its owners.
+        return dirs::host_path(host).await;
     } else if let Some(local) = source.and_then(|s| s.local.as_ref()) {
         let path = PathBuf::from(&local.path);
         if !path.exists() {

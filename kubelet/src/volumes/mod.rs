@@ -7,6 +7,7 @@ mod claim;
 mod dirs;
 pub mod ownership;
 mod payload;
+pub mod shared;
 pub mod subpath;
 mod teardown;
 pub mod token;
@@ -57,6 +58,19 @@ pub async fn set_up(agent: &Agent, pod: &Pod) -> Result<Mounted, Vec<Error>> {
         }
     }
     if errors.is_empty() { Ok(mounted) } else { Err(errors) }
+}
+
+/// Whether containers may only read a volume, whatever their mounts say: those that the kubelet writes, and claims that
+/// the Pod asks for so.
+pub fn is_read_only(pod: &Pod, name: &str) -> bool {
+    let volume = spec::spec(pod).volumes.iter().flatten().find(|volume| volume.name == name);
+    volume.is_some_and(|volume| {
+        volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.projected.is_some()
+            || volume.downward_api.is_some()
+            || volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true))
+    })
 }
 
 /// Directory of a volume below the Pod's.

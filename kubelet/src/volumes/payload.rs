@@ -20,16 +20,14 @@ const DEFAULT_TOKEN_SECONDS: i64 = 3600;
 pub(super) async fn payload(agent: &Agent, pod: &Pod, volume: &Volume) -> Result<(Files, Option<Nanos>), String> {
     if let Some(source) = &volume.config_map {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-        let optional = source.optional == Some(true);
-        let files = config_map(agent, pod, &source.name, source.items.as_deref(), mode, optional).await?;
-        return Ok((files, None));
+        let source = Source::new(&source.name, &source.items, mode, source.optional);
+        return Ok((config_map(agent, pod, source).await?, None));
     }
     if let Some(source) = &volume.secret {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         let name = source.secret_name.as_deref().unwrap_or("");
-        let optional = source.optional == Some(true);
-        let files = secret(agent, pod, name, source.items.as_deref(), mode, optional).await?;
-        return Ok((files, None));
+        let source = Source::new(name, &source.items, mode, source.optional);
+        return Ok((secret(agent, pod, source).await?, None));
     }
     if let Some(source) = &volume.downward_api {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
@@ -53,12 +51,12 @@ async fn projected(
     mode: i32,
 ) -> Result<(Files, Option<Nanos>), String> {
     if let Some(source) = &projection.config_map {
-        let optional = source.optional == Some(true);
-        return Ok((config_map(agent, pod, &source.name, source.items.as_deref(), mode, optional).await?, None));
+        let source = Source::new(&source.name, &source.items, mode, source.optional);
+        return Ok((config_map(agent, pod, source).await?, None));
     }
     if let Some(source) = &projection.secret {
-        let optional = source.optional == Some(true);
-        return Ok((secret(agent, pod, &source.name, source.items.as_deref(), mode, optional).await?, None));
+        let source = Source::new(&source.name, &source.items, mode, source.optional);
+        return Ok((secret(agent, pod, source).await?, None));
     }
     if let Some(source) = &projection.downward_api {
         return Ok((downward_files(agent, pod, source.items.as_deref(), mode)?, None));
@@ -99,38 +97,45 @@ fn unsigned(mode: i32) -> u32 {
     u32::try_from(mode).unwrap_or(0o644) & 0o7777
 }
 
-async fn config_map(
-    agent: &Agent,
-    pod: &Pod,
-    name: &str,
-    items: Option<&[KeyToPath]>,
+/// Which keys of a ConfigMap or Secret become files, and how.
+struct Source<'a> {
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
     mode: i32,
     optional: bool,
-) -> Result<Files, String> {
-    let found = agent.config_maps.get(spec::namespace(pod), name, spec::uid(pod)).await?;
-    let Some(map) = found else {
-        return if optional { Ok(Files::new()) } else { Err(format!("configmap {name:?} not found")) };
-    };
+}
+
+impl<'a> Source<'a> {
+    fn new(name: &'a str, items: &'a Option<Vec<KeyToPath>>, mode: i32, optional: Option<bool>) -> Self {
+        Self { name, items: items.as_deref(), mode, optional: optional == Some(true) }
+    }
+
+    /// What stands for an object that is not there.
+    fn missing(&self, kind: &str) -> Result<Files, String> {
+        if self.optional { Ok(Files::new()) } else { Err(format!("{kind} {:?} not found", self.name)) }
+    }
+
+    /// The files of the object's data; the error is a key that is not there.
+    fn select(&self, data: BTreeMap<&str, &[u8]>) -> Result<Files, String> {
+        select(data, self.items, self.mode, self.optional)
+    }
+}
+
+async fn config_map(agent: &Agent, pod: &Pod, source: Source<'_>) -> Result<Files, String> {
+    let found = agent.config_maps.get(spec::namespace(pod), source.name, spec::uid(pod)).await?;
+    let Some(map) = found else { return source.missing("configmap") };
     let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
     let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
-    select(text.chain(binary).collect(), items, mode, optional)
+    source
+        .select(text.chain(binary).collect())
         .map_err(|key| format!("configmap references non-existent config key: {key}"))
 }
 
-async fn secret(
-    agent: &Agent,
-    pod: &Pod,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    mode: i32,
-    optional: bool,
-) -> Result<Files, String> {
-    let found = agent.secrets.get(spec::namespace(pod), name, spec::uid(pod)).await?;
-    let Some(secret) = found else {
-        return if optional { Ok(Files::new()) } else { Err(format!("secret {name:?} not found")) };
-    };
+async fn secret(agent: &Agent, pod: &Pod, source: Source<'_>) -> Result<Files, String> {
+    let found = agent.secrets.get(spec::namespace(pod), source.name, spec::uid(pod)).await?;
+    let Some(secret) = found else { return source.missing("secret") };
     let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())).collect();
-    select(data, items, mode, optional).map_err(|key| format!("references non-existent secret key: {key}"))
+    source.select(data).map_err(|key| format!("references non-existent secret key: {key}"))
 }
 
 /// All keys, or the items' keys under their paths; the error is a key that is not there.

@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod resources;
 pub mod spread;
+pub mod volumes;
 
 use std::borrow::Cow;
 

@@ -13,8 +13,21 @@ use crate::quantity::Quantity;
 const HUGE_PAGES: &str = "hugepages-";
 const DEFAULT_NAMESPACE: &str = "kubernetes.io/";
 
+/// Resources that are counted: objects of a namespace.
+const COUNTED: [&str; 9] = [
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
 pub fn is_standard(name: &str) -> bool {
-    const STANDARD: [&str; 20] = [
+    const STANDARD: [&str; 11] = [
         "cpu",
         "memory",
         "ephemeral-storage",
@@ -26,17 +39,11 @@ pub fn is_standard(name: &str) -> bool {
         "limits.cpu",
         "limits.memory",
         "limits.ephemeral-storage",
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "services.nodeports",
-        "services.loadbalancers",
     ];
-    STANDARD.contains(&name) || name.starts_with(HUGE_PAGES) || name.starts_with("requests.hugepages-")
+    STANDARD.contains(&name)
+        || COUNTED.contains(&name)
+        || name.starts_with(HUGE_PAGES)
+        || name.starts_with("requests.hugepages-")
 }
 
 /// A name of a resource: standard, or with a domain. Returns whether it is fine so far.
@@ -86,17 +93,6 @@ pub fn amount(name: &str, quantity: &Quantity, path: &Path, errors: &mut ErrorLi
 
 /// Counted resources, and those with a domain.
 fn is_integer(name: &str) -> bool {
-    const COUNTED: [&str; 9] = [
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "services.nodeports",
-        "services.loadbalancers",
-    ];
     COUNTED.contains(&name) || (name.contains('/') && !name.contains(DEFAULT_NAMESPACE) && is_extended(name))
 }
 

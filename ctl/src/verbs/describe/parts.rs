@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::text::{Text, number, or_none, time};
+use super::text::{Text, or_none, time};
 use crate::apply::LAST_APPLIED;
 use crate::output::tabs;
 use crate::session::{Query, Session};
+use crate::verbs::events::age;
 use crate::verbs::pods::{items, text};
 
 /// Annotations longer than this begin on a line of their own.
@@ -167,14 +168,7 @@ fn last_seen(event: &Value) -> &str {
 }
 
 fn event_line(event: &Value, now: i64) -> String {
-    let since = |pointer: &str| api::printer::since(text(event, pointer), now);
-    let first = if text(event, "/eventTime").is_empty() { since("/firstTimestamp") } else { since("/eventTime") };
-    let series = number(event, "/series/count");
-    let age = match number(event, "/count") {
-        _ if series > 0 => format!("{} (x{series} over {first})", since("/series/lastObservedTime")),
-        count if count > 1 => format!("{} (x{count} over {first})", since("/lastTimestamp")),
-        _ => first,
-    };
+    let age = age(event, now);
     let source = [text(event, "/source/component"), text(event, "/reportingComponent")];
     let source = source.into_iter().find(|s| !s.is_empty()).unwrap_or_default();
     let message = text(event, "/message").trim();

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::Layout;
+use crate::cri::Resources;
 
 /// Limits as `LinuxContainerResources` has them; 0 leaves what is there, a negative quota or limit takes it away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,18 @@ pub struct Limits {
     pub cpu_period: i64,
     pub memory_bytes: i64,
     pub pids: i64,
+}
+
+impl From<&Resources> for Limits {
+    fn from(wanted: &Resources) -> Limits {
+        Limits {
+            cpu_shares: wanted.cpu_shares,
+            cpu_quota: wanted.cpu_quota,
+            cpu_period: wanted.cpu_period,
+            memory_bytes: wanted.memory_limit_bytes,
+            pids: wanted.pids_limit,
+        }
+    }
 }
 
 /// The weight of version 2 for shares of version 1: 2–262144 onto 1–10000 (KEP-2254).

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::sandboxes::{KILL_TIMEOUT, blocking, new_id};
 use super::{Container, Core, Phase, volumes};
+use crate::cgroup::Limits;
 use crate::cri::{self, ContainerConfig, ContainerState, ContainerStatus, Error, EventType};
+use crate::faults;
 use crate::files;
 use crate::seccomp;
 use crate::shim::protocol::{Exit, Reply, Request, StartSpec};
@@ -30,7 +32,7 @@ impl Core {
             let made = core.prepare_container(&id, &state, config);
             if made.is_err() {
                 // The first reason counts; what is left is cleared at the next start.
-                drop(files::remove(&core.config.container_directory(&id)));
+                drop(core.clean_container(&id, &core.cgroup_of(&state, &id)));
             }
             made
         })
@@ -54,6 +56,7 @@ impl Core {
         for part in ["", "rootfs", "upper", "work"] {
             files::private_directory(&directory.join(part))?;
         }
+        faults::here("container directory made");
         // It becomes the container's `/`, which others than root enter.
         files::open_to_all(&directory.join("upper"))?;
         volumes::prepare(&directory, &config)?;
@@ -66,26 +69,36 @@ impl Core {
             image_ref: image.digests.first().unwrap_or(&image_id).clone(),
             layers: image.layers.clone(),
             log_path: log_path(sandbox, &config),
-            cgroup: format!("{}/{id}", self.cgroup_parent(sandbox)),
+            cgroup: self.cgroup_of(sandbox, id),
             own_pid_namespace: !sandbox.config.namespaces.host_pid && !sandbox.config.namespaces.pod_pid,
             stop_signal: signal_number(stop_signal).map_err(io::Error::other)?,
             image_id,
             config,
         };
-        let (specification, filter) = self.specification(sandbox, &record, &image_config)?;
+        let (mut specification, filter) = self.specification(sandbox, &record, &image_config)?;
         if let Some(profile) = filter {
-            seccomp::install(&profile, &self.config.root.join("seccomp"), &directory)?;
+            let program = seccomp::compiled(&profile, &self.config.root.join("seccomp"))?;
+            spec::annotate(&mut specification, spec::FILTER, &program.to_string_lossy());
         }
-        files::replace(&directory.join("config.json"), &serde_json::to_vec(&specification)?)?;
+        files::private(&directory.join("config.json"), &serde_json::to_vec(&specification)?)?;
         record.config.envs.clear();
+        faults::here("container prepared");
         state::save(&directory, &record)?;
+        faults::here("container recorded");
+        self.layout.create(&record.cgroup)?;
+        self.layout.set(&record.cgroup, &Limits::from(&record.config.resources))?;
+        self.layout.set_devices(&record.cgroup, &spec::device_rules(&record.config))?;
+        faults::here("container's group made");
         // An image that was removed meanwhile has not seen that its layers are used.
         self.images.find(&record.image_id)?.map(|_| record).ok_or_else(|| io::Error::other("the image was removed"))
     }
 
-    fn cgroup_parent(&self, sandbox: &SandboxState) -> String {
-        let parent = sandbox.config.cgroup_parent.trim_end_matches('/');
-        if parent.is_empty() { format!("/{}/{}", self.config.cgroup_root, sandbox.id) } else { parent.to_owned() }
+    /// The control group of a container.
+    fn cgroup_of(&self, sandbox: &SandboxState, container: &str) -> String {
+        match sandbox.config.cgroup_parent.trim_end_matches('/') {
+            "" => format!("/{}/{}/{container}", self.config.cgroup_root, sandbox.id),
+            parent => format!("{parent}/{container}"),
+        }
     }
 
     fn specification(
@@ -148,6 +161,7 @@ impl Core {
         let shim = self.sandbox(&record.sandbox_id)?.connection(OPERATION)?;
         container.phase.send_replace(Phase::Starting);
         let answer = self.ask_to_start(&shim, record).await;
+        faults::here("container started");
         let message = match answer {
             Ok((Reply::Started { pid, started_at }, _)) => {
                 // Its exit may have come first.
@@ -209,6 +223,7 @@ impl Core {
             trees: volumes::targets(&self.config.container_directory(&record.id), &record.config),
             oom_score_adj: record.config.resources.oom_score_adj,
             cgroups: self.layout.directories(&record.cgroup),
+            placement: self.layout.placement(&record.cgroup),
             own_pid_namespace: record.own_pid_namespace,
         }
     }
@@ -249,6 +264,7 @@ impl Core {
         let id = container.record.id.clone();
         let kill = Request::Signal { container: id, signal: libc::SIGKILL, all: true };
         shim.call("stop container", kill, &[]).await?;
+        faults::here("container killed");
         match tokio::time::timeout(KILL_TIMEOUT, container.ended()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::Timeout { operation: "kill container", seconds: KILL_TIMEOUT.as_secs() }),
@@ -278,6 +294,7 @@ impl Core {
     /// Takes away what a container has on disk and its control group.
     pub(super) fn clean_container(&self, id: &str, cgroup: &str) -> io::Result<()> {
         self.layout.remove(cgroup)?;
+        faults::here("container's group removed");
         files::remove(&self.config.container_directory(id))
     }
 

@@ -5,6 +5,7 @@ mod recover;
 mod runtime;
 mod sandboxes;
 mod streams;
+mod template;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,9 @@ pub struct Core {
     pub(crate) sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
     pub(crate) containers: Mutex<BTreeMap<String, Arc<Container>>>,
     pub(crate) ipam: Mutex<Ipam>,
+    /// Whose turn it is to say where the node's ports lead.
+    pub(crate) ports: Mutex<()>,
+    pub(crate) template: template::Template,
     events: broadcast::Sender<Event>,
     _lock: Flock<File>,
 }
@@ -104,6 +108,9 @@ impl Core {
         prepare_cgroups(&layout, &config).map_err(failed)?;
         let images = Arc::new(Store::open(&config.root, config.mirrors.clone()).map_err(failed)?);
         let ipam = Ipam::load(&config.root.join("ipam.json"));
+        let markers = layout.marker_directories(&format!("{}/shims", config.cgroup_root));
+        let markers = markers.into_iter().map(|directory| directory.join("cgroup.procs")).collect();
+        let template = template::Template::new(config.shim.clone(), markers);
         let core = Arc::new_cyclic(|me| Core {
             me: Weak::clone(me),
             config,
@@ -112,6 +119,8 @@ impl Core {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             ipam: Mutex::new(ipam),
+            ports: Mutex::default(),
+            template,
             events: broadcast::Sender::new(EVENTS),
             _lock: lock,
         });

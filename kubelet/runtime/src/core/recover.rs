@@ -27,7 +27,8 @@ impl Core {
             self.reconnect(id, sandbox).await;
         }
         self.remove_strays().await?;
-        self.recover_addresses()
+        self.recover_addresses()?;
+        self.lead_ports().await
     }
 
     fn names(&self, directory: &str) -> Vec<String> {
@@ -39,10 +40,18 @@ impl Core {
         for id in self.names("containers") {
             let directory = self.config.container_directory(&id);
             let record: Option<ContainerRecord> = state::load(&directory);
-            let known = record.filter(|record| self.sandboxes.lock().contains_key(&record.sandbox_id));
-            let Some(record) = known else {
-                blocking("remove container", move || files::remove(&directory)).await?;
-                continue;
+            let known = |record: &ContainerRecord| self.sandboxes.lock().contains_key(&record.sandbox_id);
+            let record = match record {
+                Some(record) if known(&record) => record,
+                half_made => {
+                    let (core, cgroup) = (Arc::clone(self), half_made.map(|record| record.cgroup));
+                    blocking("remove container", move || {
+                        cgroup.map_or(Ok(()), |cgroup| core.layout.remove(&cgroup))?;
+                        files::remove(&directory)
+                    })
+                    .await?;
+                    continue;
+                }
             };
             let phase = state::load_exit(&directory).map_or(Phase::Created, Phase::Exited);
             self.containers.lock().insert(id, Container::new(record, phase));

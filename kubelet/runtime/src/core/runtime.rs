@@ -91,13 +91,7 @@ impl Runtime for Core {
     async fn update_container_resources(&self, id: &str, resources: Resources) -> Result<()> {
         let container = self.container(id)?;
         let (core, cgroup) = (self.handle(), container.record.cgroup.clone());
-        let limits = Limits {
-            cpu_shares: resources.cpu_shares,
-            cpu_quota: resources.cpu_quota,
-            cpu_period: resources.cpu_period,
-            memory_bytes: resources.memory_limit_bytes,
-            pids: resources.pids_limit,
-        };
+        let limits = Limits::from(&resources);
         blocking("update container resources", move || core.layout.set(&cgroup, &limits)).await
     }
 

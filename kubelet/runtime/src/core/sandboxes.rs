@@ -1,19 +1,19 @@
 //! Sandboxes: made by starting a shim, ended with it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use super::{Container, Core, Sandbox};
 use crate::connection::{Connection, News};
 use crate::cri::{self, Error, EventType, PodSandboxConfig};
+use crate::faults;
 use crate::files;
 use crate::network;
 use crate::shim::protocol::{Exit, Network, Request, SandboxSpec};
 use crate::shim::unix_nanos;
 use crate::state::{self, SandboxState};
-use crate::syscall::socket;
 
 /// A container that has not ended so long after SIGKILL is stuck in the kernel.
 pub(super) const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -40,12 +40,12 @@ impl Core {
         let failed = |error: io::Error| Error::Failed { operation: "run pod sandbox", message: error.to_string() };
         let core = Arc::clone(self);
         let own = id.to_owned();
-        // The shim is loaded while its files are written.
+        // The shim is forked while its files are written.
         let (socket, state) = tokio::try_join!(
             blocking("run pod sandbox", {
                 let core = Arc::clone(self);
                 let own = own.clone();
-                move || core.spawn_shim(&own)
+                move || core.template.fork(&own)
             }),
             blocking("run pod sandbox", move || core.prepare_sandbox(&own, config)),
         )?;
@@ -54,12 +54,17 @@ impl Core {
         self.sandboxes.lock().insert(id.to_owned(), Arc::clone(&sandbox));
         let connection = self.connect(id, socket).map_err(failed)?;
         *sandbox.shim.lock() = Some(Arc::clone(&connection));
+        faults::here("shim forked");
         connection.call("run pod sandbox", Request::Sandbox(spec), &[]).await?;
+        faults::here("sandbox made");
         let state = {
             let mut state = sandbox.state.lock();
             state.ready = true;
             state.clone()
         };
+        if !state.config.port_mappings.is_empty() {
+            self.lead_ports().await?;
+        }
         state::save(&self.config.sandbox_directory(id), &state).map_err(failed)
     }
 
@@ -67,35 +72,34 @@ impl Core {
     fn prepare_sandbox(&self, id: &str, config: PodSandboxConfig) -> io::Result<SandboxState> {
         let directory = self.config.sandbox_directory(id);
         files::private_directory(&directory)?;
+        faults::here("sandbox directory made");
         let made_cgroup = !config.cgroup_parent.is_empty() && !self.layout.exists(&config.cgroup_parent);
-        let mut state = SandboxState {
-            id: id.to_owned(),
-            config,
-            created_at: unix_nanos(),
-            network: None,
-            ready: false,
-            made_cgroup,
-        };
+        let network = if config.namespaces.host_network { None } else { Some(self.allocate(id)?) };
+        let state =
+            SandboxState { id: id.to_owned(), config, created_at: unix_nanos(), network, ready: false, made_cgroup };
         state::save(&directory, &state)?;
-        if !state.config.namespaces.host_network {
-            state.network = Some(self.allocate(id)?);
-        }
+        faults::here("sandbox recorded");
         std::fs::create_dir_all(directory.join("shm"))?;
         files::public(&directory.join("hostname"), format!("{}\n", state.config.hostname).as_bytes())?;
         files::public(&directory.join("resolv.conf"), self.resolv_conf(&state.config)?.as_bytes())?;
         if made_cgroup {
             self.layout.create(&state.config.cgroup_parent)?;
         }
-        state::save(&directory, &state)?;
+        faults::here("sandbox prepared");
         Ok(state)
     }
 
     fn allocate(&self, id: &str) -> io::Result<Network> {
         let mut ipam = self.ipam.lock();
-        let address = ipam.allocate(id).map_err(io::Error::other)?;
-        ipam.save(&self.ipam_file())?;
+        let (address, used_before) = ipam.allocate(id).map_err(io::Error::other)?;
         let gateway = ipam.cidr.map(network::ipam::Cidr::gateway).ok_or_else(|| io::Error::other("no Pod CIDR"))?;
+        drop(ipam);
         let host_link = network::link_name(&self.config.cluster_id, address);
+        if used_before {
+            // The kernel takes a namespace apart some time after its last process, and later still while somebody
+            // holds a connection in it.
+            network::delete_link(&host_link)?;
+        }
         Ok(Network { address, gateway, host_link, mtu: self.config.mtu })
     }
 
@@ -118,33 +122,6 @@ impl Core {
             text.push_str(&format!("options {}\n", dns.options.join(" ")));
         }
         Ok(text)
-    }
-
-    /// Starts the program that becomes the shim; it waits for its first request on the socket.
-    fn spawn_shim(&self, id: &str) -> io::Result<OwnedFd> {
-        let (ours, theirs) = socket::pair()?;
-        socket::set_nonblocking(&ours)?;
-        let (program, arguments) =
-            self.config.shim.split_first().ok_or_else(|| io::Error::other("no program to run as shim"))?;
-        let mut child = std::process::Command::new(program)
-            .args(arguments)
-            .arg(id)
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("start shim: {error}")))?;
-        // It lives as long as the sandbox: a thread that waits for it would too, so the socket's end is waited for.
-        let pidfd = crate::syscall::process::pidfd(child.id() as i32)?;
-        tokio::runtime::Handle::current().spawn(async move {
-            if let Ok(pidfd) = crate::syscall::watched::watch(pidfd) {
-                drop(pidfd.readable().await);
-            }
-            // Dead by now, so this does not wait.
-            drop(child.wait());
-        });
-        Ok(ours)
     }
 
     /// Follows a shim's news.
@@ -184,11 +161,12 @@ impl Core {
         let record = &container.record;
         let directory = self.config.container_directory(&record.id);
         crate::cgroup::kill_all(&self.layout.directories(&record.cgroup));
-        let started_at = match *container.phase.borrow() {
-            super::Phase::Running { started_at, .. } => started_at,
-            _ => 0,
+        // As containerd has it: with a dead shim a container that ran was killed; after the node's restart nobody knows.
+        let (code, signal, started_at) = match *container.phase.borrow() {
+            super::Phase::Running { started_at, .. } => (128 + libc::SIGKILL, libc::SIGKILL, started_at),
+            _ => (255, 0, 0),
         };
-        let unknown = Exit { code: 255, started_at, finished_at: unix_nanos(), ..Exit::default() };
+        let unknown = Exit { code, signal, started_at, finished_at: unix_nanos(), ..Exit::default() };
         let exit = state::load_exit(&directory).unwrap_or(unknown);
         // The next core comes to the same end by itself.
         drop(state::save_exit(&directory, &exit));
@@ -198,7 +176,6 @@ impl Core {
     fn sandbox_spec(&self, state: &SandboxState) -> SandboxSpec {
         let config = &state.config;
         let directory = self.config.sandbox_directory(&state.id);
-        let markers = self.layout.marker_directories(&format!("{}/shims", self.config.cgroup_root));
         SandboxSpec {
             id: state.id.clone(),
             hostname: config.hostname.clone(),
@@ -208,7 +185,6 @@ impl Core {
             sysctls: config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             socket_directory: self.config.socket_directory(),
             shared_memory: directory.join("shm"),
-            cgroups: markers.into_iter().map(|directory| directory.join("cgroup.procs")).collect(),
         }
     }
 
@@ -227,6 +203,10 @@ impl Core {
         if let Some(shim) = shim.filter(|shim| !shim.is_lost()) {
             shim.call("stop pod sandbox", Request::Shutdown, &[]).await?;
         }
+        faults::here("sandbox stopped");
+        if was_running && !sandbox.state.lock().config.port_mappings.is_empty() {
+            self.lead_ports().await?;
+        }
         self.release(id)?;
         if was_running {
             self.announce(EventType::SandboxStopped, id, "");
@@ -234,9 +214,35 @@ impl Core {
         Ok(())
     }
 
+    /// Makes the node's ports lead to the Pods that run now.
+    pub(super) async fn lead_ports(self: &Arc<Self>) -> cri::Result<()> {
+        let core = Arc::clone(self);
+        blocking("lead host ports", move || {
+            // Held until the kernel has taken them, so that an older state never comes after a newer one.
+            let _turn = core.ports.lock();
+            let running: Vec<_> = core.sandboxes.lock().values().filter(|s| s.shim.lock().is_some()).cloned().collect();
+            let mut leads = BTreeSet::new();
+            for sandbox in running {
+                let state = sandbox.state.lock();
+                let (Some(network), false) = (&state.network, state.config.port_mappings.is_empty()) else { continue };
+                match network::ports::open_loopback(&network.host_link) {
+                    // Its shim is just about to go.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                }
+                let mappings = state.config.port_mappings.iter();
+                leads.extend(mappings.filter_map(|mapping| network::ports::Lead::new(mapping, network.address)));
+            }
+            network::ports::apply(&core.config.cluster_id, &leads)
+        })
+        .await
+    }
+
     fn release(&self, id: &str) -> cri::Result<()> {
         let mut ipam = self.ipam.lock();
-        ipam.release(id);
+        if !ipam.release(id) {
+            return Ok(());
+        }
         ipam.save(&self.ipam_file())
             .map_err(|error| Error::Failed { operation: "release address", message: error.to_string() })
     }
@@ -260,12 +266,10 @@ impl Core {
             let directory = core.config.sandbox_directory(&own);
             let state: Option<SandboxState> = state::load(&directory);
             core.kill_shim(&own)?;
-            if let Some(network) = state.as_ref().and_then(|state| state.network.as_ref()) {
-                network::delete_link(&network.host_link)?;
-            }
             if let Some(state) = state.filter(|state| state.made_cgroup) {
                 core.layout.remove(&state.config.cgroup_parent)?;
             }
+            faults::here("sandbox taken apart");
             files::remove(&directory)
         })
         .await?;

@@ -1,6 +1,7 @@
 //! The Pods' network on this node: which addresses are whose, and what the kernel's links are called.
 
 pub mod ipam;
+pub mod ports;
 
 use std::collections::BTreeSet;
 use std::fs;

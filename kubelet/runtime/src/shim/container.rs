@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::log::LogFile;
 use super::output::{Output, Tap};
 use super::protocol::{Exit, Listed};
+use crate::cgroup::Placement;
 
 /// The file in the container's directory that says how it ended.
 pub const EXIT_FILE: &str = "exit.json";
@@ -40,6 +41,7 @@ pub struct Container {
     pub id: String,
     pub bundle: PathBuf,
     pub cgroups: Vec<PathBuf>,
+    pub placement: Placement,
     pub own_pid_namespace: bool,
     pub phase: Phase,
     pub log: LogFile,

@@ -3,21 +3,22 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::confinement::Confinement;
 use super::protocol::ExecSpec;
 use super::status::Sender;
-use super::{program, terminal};
+use super::{entry, program, terminal};
+use crate::cgroup::Placement;
 use crate::syscall::process;
 
 /// What the child needs to know of the container.
 pub struct Target<'a> {
     pub pid: i32,
     pub bundle: &'a Path,
-    pub cgroups: &'a [PathBuf],
+    pub placement: &'a Placement,
 }
 
 /// Runs in the forked child and ends it. `streams` are stdin, stdout, stderr; absent ones are /dev/null.
@@ -35,12 +36,9 @@ pub fn child(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3]
 fn enter(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3], status: Sender) -> Result<(), String> {
     let path = target.bundle.join("config.json");
     let spec = Spec::load(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
-    let confinement = Confinement::read(target.bundle, &spec)?;
+    let confinement = Confinement::read(&spec)?;
     let pidfd = process::pidfd(target.pid).map_err(|error| format!("open process {}: {error}", target.pid))?;
-    for cgroup in target.cgroups {
-        let procs = cgroup.join("cgroup.procs");
-        fs::write(&procs, "0").map_err(|error| format!("join {}: {error}", procs.display()))?;
-    }
+    target.placement.join().map_err(|error| error.to_string())?;
     inherit_oom_score(target.pid);
     // What the container could read of this process once it is inside is not for it.
     process::set_undumpable().map_err(|error| format!("hide process: {error}"))?;
@@ -88,48 +86,14 @@ fn prepare(exec: &ExecSpec, spec: &Spec, streams: [Option<OwnedFd>; 3], status: 
     nix::unistd::setsid().map_err(|error| format!("make session: {error}"))?;
     if exec.tty {
         let user = container.user();
-        let master = terminal::open(user.uid()).map_err(|error| format!("open terminal: {error}"))?;
+        let (master, _) = terminal::open(user.uid()).map_err(|error| format!("open terminal: {error}"))?;
         status.terminal(master.as_raw_fd());
     } else {
-        connect_streams(streams).map_err(|error| format!("connect streams: {error}"))?;
+        entry::connect_streams(&streams)?;
     }
     process::close_on_exec_from_3().map_err(|error| format!("close descriptors: {error}"))?;
-    take_identity(container)?;
+    entry::take_identity(container)?;
     // SAFETY: this process is single-threaded.
-    unsafe { set_environment(container) };
+    unsafe { entry::set_environment(container) };
     Ok(())
-}
-
-fn connect_streams(streams: [Option<OwnedFd>; 3]) -> std::io::Result<()> {
-    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    for (number, stream) in streams.iter().enumerate() {
-        let fd = stream.as_ref().map_or(null.as_raw_fd(), AsRawFd::as_raw_fd);
-        process::duplicate_onto(fd, number as i32)?;
-    }
-    Ok(())
-}
-
-fn take_identity(container: &Process) -> Result<(), String> {
-    let user = container.user();
-    let groups = user.additional_gids().clone().unwrap_or_default();
-    process::set_user(user.uid(), user.gid(), &groups).map_err(|error| format!("set user {}: {error}", user.uid()))?;
-    nix::unistd::chdir(container.cwd())
-        .map_err(|error| format!("chdir to cwd ({:?}): {}", container.cwd(), error.desc().to_lowercase()))
-}
-
-/// # Safety
-/// No other thread may exist.
-unsafe fn set_environment(container: &Process) {
-    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
-    for name in names {
-        // SAFETY: promised by the caller.
-        unsafe { std::env::remove_var(name) };
-    }
-    for entry in container.env().iter().flatten() {
-        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        if !name.is_empty() {
-            // SAFETY: promised by the caller.
-            unsafe { std::env::set_var(name, value) };
-        }
-    }
 }

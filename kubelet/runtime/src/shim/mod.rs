@@ -4,6 +4,7 @@
 
 mod confinement;
 mod container;
+mod entry;
 mod exec;
 mod launch;
 mod log;
@@ -11,9 +12,11 @@ mod output;
 mod program;
 pub(crate) mod protocol;
 mod requests;
+mod root;
 mod server;
 mod setup;
 mod status;
+mod template;
 mod terminal;
 
 use std::ffi::OsString;
@@ -21,28 +24,25 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 pub(crate) use container::EXIT_FILE;
 pub(crate) use log::unix_nanos;
+pub(crate) use template::TITLE;
 
 use self::protocol::{Envelope, Message, Reply, Request};
 use crate::syscall::{process, socket};
 
-/// Runs as a shim: standard input is a sequenced-packet socket whose first message is the sandbox to hold. Takes no
-/// arguments; those given (the sandbox's id, for people who look at `ps`) are not looked at. Never returns.
+/// Runs as the template of shims, which forks one for each Pod: standard input is a sequenced-packet socket to the core.
+/// Of the arguments only the last counts, [`TITLE`], and only for people who look at `ps`. Never returns.
 pub fn main(_args: &[OsString]) -> ! {
     process::keep_heap_small();
     process::set_name(c"cox-shim");
-    let code = match run() {
-        Ok(()) => 0,
-        Err(text) => {
-            // The core has this as the answer to its request; whoever runs a shim by hand sees it here.
-            eprintln!("cox shim: {text}");
-            1
-        }
-    };
-    process::exit(code)
+    let served = take_over_stdin()
+        .map_err(|error| format!("take over standard input: {error}"))
+        .and_then(|core| template::serve(core, |socket| i32::from(run(socket).is_err())));
+    // The core has errors as the answers to its requests.
+    process::exit(i32::from(served.is_err()))
 }
 
-fn run() -> Result<(), String> {
-    let core = take_over_stdin().map_err(|error| format!("take over standard input: {error}"))?;
+/// One shim, from its first request to its end.
+fn run(core: OwnedFd) -> Result<(), String> {
     let (number, spec) = first_request(&core)?;
     let ready = (|| {
         nix::unistd::setsid().map_err(|error| format!("make session: {error}"))?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Placement;
+
 /// A Pod's place in the network.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Network {
@@ -13,6 +15,21 @@ pub struct Network {
     /// The node's end of the pair.
     pub host_link: String,
     pub mtu: u32,
+}
+
+/// What the core asks of the template of shims.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum TemplateRequest {
+    /// The first request: `cgroup.procs` files to join, in which all shims are born.
+    Join { cgroups: Vec<PathBuf> },
+    /// A new shim with this id. The descriptor beside it is the shim's socket.
+    Fork { id: String },
+}
+
+/// The template's answer to each request; a text says why it could not be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TemplateReply {
+    pub error: Option<String>,
 }
 
 /// The first message to a new shim: what it has to make and hold.
@@ -29,8 +46,6 @@ pub struct SandboxSpec {
     pub socket_directory: PathBuf,
     /// Where the Pod's shared memory is mounted; its directory exists.
     pub shared_memory: PathBuf,
-    /// `cgroup.procs` files to join.
-    pub cgroups: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +61,8 @@ pub struct StartSpec {
     pub oom_score_adj: i64,
     /// The container's cgroup directories, each hierarchy's; the first is where an out-of-memory kill shows.
     pub cgroups: Vec<PathBuf>,
+    /// How its processes get there.
+    pub placement: Placement,
     /// Where mount trees are attached that come as descriptors beside the message: volumes that are the node's own, so
     /// that mounts in the container get out.
     pub trees: Vec<PathBuf>,
@@ -81,7 +98,8 @@ pub enum Request {
     KillExec {
         exec: u64,
     },
-    /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered at the end.
+    /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered when that is so, and at the
+    /// end.
     Attach {
         container: String,
         streams: [bool; 3],
@@ -99,7 +117,7 @@ pub enum Request {
     },
     /// What runs, for a core that was away.
     List,
-    /// Ends every process of the Pod, gives back the network and ends the shim.
+    /// Ends every process of the Pod, and the shim; its namespaces and its network go with it.
     Shutdown,
 }
 
@@ -138,6 +156,8 @@ pub enum Reply {
     },
     /// An exec has begun: with a terminal, its descriptor comes along.
     ExecStarted,
+    /// The client sees all output from now on.
+    Attached,
     ExecEnded {
         code: i32,
     },

@@ -1,12 +1,9 @@
 //! What a core may ask of a shim.
 
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 
 use super::container::{Client, Container, Phase};
@@ -16,7 +13,7 @@ use super::protocol::{Envelope, ExecSpec, Message, Reply, Request, StartSpec};
 use super::server::{Running, Shim, Source};
 use super::status::{Receiver, Sender};
 use super::{exec, launch};
-use crate::syscall::{mount, process, socket};
+use crate::syscall::{process, socket};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -54,7 +51,10 @@ impl Shim {
             Request::KillExec { exec } => self.kill_exec(core, exec),
             Request::ReopenLog { container } => self.reopen_log(&container),
             Request::Remove { container } => self.remove(&container),
-            Request::Shutdown => self.disconnect(),
+            Request::Shutdown => {
+                self.shut_down();
+                Ok(())
+            }
         };
         let reply = match done {
             Ok(()) => Reply::Done,
@@ -74,6 +74,7 @@ impl Shim {
             id: spec.id.clone(),
             bundle: spec.bundle.clone(),
             cgroups: spec.cgroups.clone(),
+            placement: spec.placement.clone(),
             own_pid_namespace: spec.own_pid_namespace,
             phase: Phase::Starting { core, number },
             log,
@@ -84,32 +85,46 @@ impl Shim {
             terminal: None,
         };
         self.containers.insert(spec.id.clone(), container);
-        let streams = if spec.tty { None } else { Some(self.streams(spec).map_err(|e| format!("make pipes: {e}"))?) };
+        let streams =
+            if spec.tty { [None, None, None] } else { self.streams(spec).map_err(|e| format!("make pipes: {e}"))? };
         let (ours, theirs) = socket::pair().map_err(|error| format!("make status channel: {error}"))?;
         let status = Sender::new(&theirs);
-        process::fork(|| launch::child(spec, streams, &trees, status)).map_err(|error| format!("fork: {error}"))?;
+        let pid = self.fork_first(spec, || launch::child(spec, &streams, &trees, status))?;
         drop(theirs);
         socket::set_nonblocking(&ours).map_err(|error| format!("unblock status channel: {error}"))?;
-        let source = Source::Start { container: spec.id.clone(), status: Receiver::new(ours) };
+        let source = Source::Start { container: spec.id.clone(), pid, status: Receiver::new(ours) };
         self.add(source, EpollFlags::EPOLLIN).map(drop).map_err(|error| format!("watch status channel: {error}"))
     }
 
+    /// The container's first process, in its namespaces and, on version 2, its control group.
+    fn fork_first(&self, spec: &StartSpec, body: impl FnOnce() -> i32) -> Result<i32> {
+        let birthplace = spec.placement.birthplace().map_err(|error| error.to_string())?;
+        let forked = match self.pod_process.filter(|_| !spec.own_pid_namespace) {
+            Some(first) => process::fork_beside(first, libc::CLONE_NEWNS, birthplace.as_ref(), body),
+            None => {
+                let own = if spec.own_pid_namespace { libc::CLONE_NEWPID } else { 0 };
+                process::fork_into(libc::CLONE_NEWNS | own, birthplace.as_ref(), body)
+            }
+        };
+        forked.map(Pid::as_raw).map_err(|error| format!("fork: {error}"))
+    }
+
     /// Pipes for a container without a terminal: its ends are returned, ours go to its record.
-    fn streams(&mut self, spec: &StartSpec) -> nix::Result<launch::Streams> {
+    fn streams(&mut self, spec: &StartSpec) -> nix::Result<[Option<OwnedFd>; 3]> {
         let stdin = if spec.stdin {
             let (theirs, ours) = pipe2(OFlag::O_CLOEXEC)?;
             if let Some(container) = self.containers.get_mut(&spec.id) {
                 container.stdin = Some(ours);
             }
-            theirs
+            Some(theirs)
         } else {
-            File::open("/dev/null").map_err(|_| nix::errno::Errno::ENOENT)?.into()
+            None
         };
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (err, stderr) = pipe2(OFlag::O_CLOEXEC)?;
         self.watch_output(&spec.id, Stream::Stdout, out)?;
         self.watch_output(&spec.id, Stream::Stderr, err)?;
-        Ok(launch::Streams { stdin, stdout, stderr })
+        Ok([stdin, Some(stdout), Some(stderr)])
     }
 
     fn watch_output(&mut self, id: &str, stream: Stream, fd: OwnedFd) -> nix::Result<()> {
@@ -127,26 +142,22 @@ impl Shim {
         if !status.advance() {
             return;
         }
-        let Some(Source::Start { container: id, mut status }) = self.sources.remove(&token) else { return };
+        let Some(Source::Start { container: id, pid, mut status }) = self.sources.remove(&token) else { return };
         let Some(container) = self.containers.get_mut(&id) else { return };
         let Phase::Starting { core, number } = container.phase else { return };
-        let (Some(pid), None) = (status.pid, &status.error) else {
+        if status.error.is_some() || !status.ready {
             let message = status.error.unwrap_or_else(|| "the starting process ended without a word".into());
-            if let Some(pid) = status.pid {
-                // It ends by itself too; its death is nobody's.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
             self.forget(&id);
             self.reply(core, number, Reply::NotStarted { message });
             return self.answer_lists();
-        };
+        }
         let started_at = unix_nanos();
         container.phase = Phase::Running { pid, started_at };
         if let Some(terminal) = status.terminal.take() {
             let copy = terminal.try_clone();
             container.terminal = Some(terminal);
             if let Ok(copy) = copy {
-                // Without a watch the terminal still works, only its log stays empty.
+                // Fails for want of memory: the terminal still works, only its log stays empty.
                 let _ = self.watch_output(&id, Stream::Stdout, copy);
             }
         }
@@ -169,13 +180,15 @@ impl Shim {
     fn exec(&mut self, core: u64, number: u64, spec: &ExecSpec, fds: Vec<OwnedFd>) -> Result<()> {
         let container = self.container(&spec.container)?;
         let pid = container.pid().ok_or_else(|| format!("container {} is not running", spec.container))?;
-        let (bundle, cgroups): (PathBuf, Vec<PathBuf>) = (container.bundle.clone(), container.cgroups.clone());
+        let (bundle, placement) = (container.bundle.clone(), container.placement.clone());
         let mut fds = fds.into_iter();
         let streams = spec.streams.map(|present| if present { fds.next() } else { None });
         let (ours, theirs) = socket::pair().map_err(|error| format!("make status channel: {error}"))?;
         let status = Sender::new(&theirs);
-        let target = exec::Target { pid, bundle: &bundle, cgroups: &cgroups };
-        process::fork(|| exec::child(spec, &target, streams, status)).map_err(|error| format!("fork: {error}"))?;
+        let target = exec::Target { pid, bundle: &bundle, placement: &placement };
+        let birthplace = placement.birthplace().map_err(|error| error.to_string())?;
+        process::fork_into(0, birthplace.as_ref(), || exec::child(spec, &target, streams, status))
+            .map_err(|error| format!("fork: {error}"))?;
         drop(theirs);
         socket::set_nonblocking(&ours).map_err(|error| format!("unblock status channel: {error}"))?;
         let source = Source::Exec { core, number, status: Receiver::new(ours) };
@@ -221,6 +234,7 @@ impl Shim {
             self.container(id)?.taps.push(Tap::new(token, stream, fd));
         }
         self.container(id)?.clients.push(client);
+        self.reply(core, number, Reply::Attached);
         Ok(())
     }
 
@@ -278,22 +292,5 @@ impl Shim {
         {
             self.sources.remove(&token);
         }
-        // What cannot be detached goes with the mount namespace.
-        let _ = mount::detach(&container.bundle.join("rootfs"));
-        let _ = mount::detach_below(&container.bundle);
-    }
-
-    /// The link first: the namespace itself is taken apart later, and its name and address are wanted again.
-    fn disconnect(&mut self) -> Result<()> {
-        if self.has_network {
-            let mut batch = crate::syscall::netlink::Batch::default();
-            batch.delete_link("eth0");
-            crate::syscall::netlink::Socket::open()
-                .and_then(|socket| socket.apply(&batch))
-                .or_else(|error| if error.to_string().contains("ENODEV") { Ok(()) } else { Err(error) })
-                .map_err(|error| format!("take down Pod network: {error}"))?;
-        }
-        self.shut_down();
-        Ok(())
     }
 }

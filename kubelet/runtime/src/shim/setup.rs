@@ -17,9 +17,6 @@ type Result<T> = std::result::Result<T, String>;
 /// Makes everything of the sandbox that lives in the kernel. All of it goes with the process, but for the cgroups.
 /// Returns the pid of the Pod's first process when its containers share a PID namespace.
 pub fn sandbox(spec: &SandboxSpec) -> Result<Option<i32>> {
-    for procs in &spec.cgroups {
-        fs::write(procs, "0").map_err(|error| format!("join cgroup {}: {error}", procs.display()))?;
-    }
     namespaces(spec)?;
     if !spec.host_ipc {
         let target = &spec.shared_memory;

@@ -1,6 +1,6 @@
 //! How a process on its way to its program tells the shim what became of it. The channel is a socket pair whose far
-//! end closes at exec: first the pid and the terminal, if there is one, then either the end, which means that the
-//! program runs, or a text that says why it does not.
+//! end closes at exec: first its pid or that it is ready, and the terminal, if there is one; then either the end, which
+//! means that the program runs, or a text that says why it does not.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -20,6 +20,11 @@ impl Sender {
 
     pub fn pid(self, pid: i32) {
         self.send(&[b"P".as_slice(), &pid.to_ne_bytes()].concat(), &[]);
+    }
+
+    /// All that can go wrong now is the exec.
+    pub fn ready(self) {
+        self.send(b"R", &[]);
     }
 
     pub fn terminal(self, master: RawFd) {
@@ -44,6 +49,7 @@ impl Sender {
 pub struct Receiver {
     fd: OwnedFd,
     pub pid: Option<i32>,
+    pub ready: bool,
     pub terminal: Option<OwnedFd>,
     pub error: Option<String>,
 }
@@ -51,7 +57,7 @@ pub struct Receiver {
 impl Receiver {
     /// `fd` must not block.
     pub fn new(fd: OwnedFd) -> Receiver {
-        Receiver { fd, pid: None, terminal: None, error: None }
+        Receiver { fd, pid: None, ready: false, terminal: None, error: None }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -80,6 +86,7 @@ impl Receiver {
             Some((b'P', pid)) => {
                 self.pid = pid.try_into().ok().map(i32::from_ne_bytes);
             }
+            Some((b'R', _)) => self.ready = true,
             Some((b'T', _)) => self.terminal = fd,
             Some((_, text)) => {
                 self.error.get_or_insert(String::from_utf8_lossy(text).into_owned());

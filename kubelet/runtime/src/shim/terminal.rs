@@ -1,4 +1,4 @@
-//! The terminal of an exec, made in the container's devpts.
+//! The terminal of a process, made in the container's devpts.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,8 +10,8 @@ use crate::syscall::terminal as kernel;
 /// Device number of the terminal multiplexer, 5:2 (mknod_ptmx in the kernel's devpts).
 const MULTIPLEXER: u64 = 0x502;
 
-/// Opens a terminal, makes it this session's controlling one and the standard streams, and returns its master.
-pub fn open(uid: u32) -> std::io::Result<OwnedFd> {
+/// Opens a terminal, makes it this session's controlling one and the standard streams, and returns its master and itself.
+pub fn open(uid: u32) -> std::io::Result<(OwnedFd, OwnedFd)> {
     let master = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/pts/ptmx")?;
     let metadata = master.metadata()?;
     if !metadata.file_type().is_char_device() || metadata.rdev() != MULTIPLEXER {
@@ -23,5 +23,5 @@ pub fn open(uid: u32) -> std::io::Result<OwnedFd> {
     for number in 0..3 {
         process::duplicate_onto(slave.as_raw_fd(), number)?;
     }
-    Ok(master.into())
+    Ok((master.into(), slave))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::cgroup::DeviceRule;
 use crate::cri::{ContainerConfig, Device};
 
 /// Directories of /dev that are file systems of the container's own.
@@ -65,23 +66,36 @@ fn kind(metadata: &fs::Metadata) -> Option<&'static str> {
     }
 }
 
+/// What every container may use: any node may be made, and these opened: null, zero, full, random, urandom, tty, console,
+/// ptmx and the terminals of its own devpts (runc's list).
+const ALWAYS: [&str; 11] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+
 /// Rules of the device control group: nothing but what is named and the few that every container has.
-pub fn rules(config: &ContainerConfig) -> Vec<Value> {
+pub fn rules(config: &ContainerConfig) -> Vec<DeviceRule> {
     if config.security.privileged {
-        return vec![json!({ "allow": true, "access": "rwm" })];
+        return vec![DeviceRule::allow("a *:* rwm")];
     }
-    let mut rules = vec![json!({ "allow": false, "access": "rwm" })];
+    let mut rules = vec![DeviceRule::deny("a *:* rwm")];
+    rules.extend(ALWAYS.map(DeviceRule::allow));
     rules.extend(config.devices.iter().filter_map(rule));
     rules
 }
 
-fn rule(device: &Device) -> Option<Value> {
+fn rule(device: &Device) -> Option<DeviceRule> {
     let metadata = fs::metadata(&device.host_path).ok()?;
-    Some(json!({
-        "allow": true,
-        "type": kind(&metadata)?,
-        "major": libc::major(metadata.rdev()),
-        "minor": libc::minor(metadata.rdev()),
-        "access": if device.permissions.is_empty() { "rwm" } else { &device.permissions },
-    }))
+    let (kind, number) = (kind(&metadata)?, metadata.rdev());
+    let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+    Some(DeviceRule::allow(format!("{kind} {}:{} {access}", libc::major(number), libc::minor(number))))
 }

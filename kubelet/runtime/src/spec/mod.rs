@@ -14,6 +14,7 @@ use crate::cgroup::Layout;
 use crate::cri::{ContainerConfig, PodSandboxConfig};
 use crate::images::ImageConfig;
 
+pub use devices::rules as device_rules;
 pub use user::{Identity, LayerFiles, resolve as resolve_user};
 
 /// What the sandbox brings into its containers.
@@ -41,6 +42,15 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The annotation that has the process's capabilities: the shim takes them on itself, after the system call filter,
 /// for which libcontainer would leave no privilege.
 pub const CAPABILITIES: &str = "cox/capabilities";
+/// The annotation that names the file with the process's compiled system call filter.
+pub const FILTER: &str = "cox/seccomp";
+
+/// Adds an annotation to what [`build`] made.
+pub fn annotate(specification: &mut Value, name: &str, value: &str) {
+    if let Some(annotations) = specification.get_mut("annotations") {
+        set(annotations, name, json!(value));
+    }
+}
 
 /// The content of `config.json`, and the system call filter, which the shim loads itself. The error says what of the
 /// wishes cannot be.
@@ -125,7 +135,6 @@ fn linux(input: &Input<'_>) -> Result<Value, String> {
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
-        "resources": resources(input),
         "devices": devices::nodes(input.config)?,
     });
     if !security.privileged {
@@ -150,28 +159,4 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
         namespaces.push(json!({ "type": "cgroup" }));
     }
     namespaces
-}
-
-fn resources(input: &Input<'_>) -> Value {
-    let wanted = &input.config.resources;
-    let mut resources = json!({ "devices": devices::rules(input.config) });
-    let mut cpu = json!({});
-    if wanted.cpu_shares > 0 {
-        set(&mut cpu, "shares", json!(wanted.cpu_shares));
-    }
-    if wanted.cpu_quota != 0 {
-        set(&mut cpu, "quota", json!(wanted.cpu_quota));
-        let period = if wanted.cpu_period > 0 { wanted.cpu_period } else { 100_000 };
-        set(&mut cpu, "period", json!(period));
-    }
-    if cpu.as_object().is_some_and(|cpu| !cpu.is_empty()) {
-        set(&mut resources, "cpu", cpu);
-    }
-    if wanted.memory_limit_bytes > 0 {
-        set(&mut resources, "memory", json!({ "limit": wanted.memory_limit_bytes }));
-    }
-    if wanted.pids_limit > 0 {
-        set(&mut resources, "pids", json!({ "limit": wanted.pids_limit }));
-    }
-    resources
 }

@@ -131,6 +131,39 @@ pub fn clone_tree(source: &Path) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }
 
+/// A copy of the mount behind the descriptor, with the file it is open on as root, in no namespace yet.
+pub fn clone_file(file: &OwnedFd) -> nix::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | libc::AT_EMPTY_PATH as libc::c_uint;
+    // SAFETY: a descriptor, an empty string and flags.
+    let raw = unsafe { libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), c"".as_ptr(), flags) };
+    // SAFETY: open_tree returned a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(Errno::result(raw)? as i32) })
+}
+
+/// Makes what is at `path`, a mount or not, a mount of its own that nobody writes to. Nothing there is fine.
+pub fn read_only(path: &Path) -> nix::Result<()> {
+    let none = None::<&str>;
+    match nix::mount::mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    nix::mount::mount(none, path, none, flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)
+}
+
+/// Takes away all writing to the root, which keeps its other options.
+pub fn read_only_root() -> nix::Result<()> {
+    let none = None::<&str>;
+    let kept = MsFlags::from_bits_truncate(nix::sys::statfs::statfs("/")?.flags().bits() as libc::c_ulong);
+    nix::mount::mount(none, "/", none, kept | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)
+}
+
+/// Hides a directory behind an empty one that nobody writes to.
+pub fn hide_directory(path: &Path) -> nix::Result<()> {
+    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>)
+}
+
 /// Attaches a tree from [`clone_tree`] at `target`.
 pub fn attach_tree(tree: &OwnedFd, target: &Path) -> nix::Result<()> {
     let target = c_path(target)?;

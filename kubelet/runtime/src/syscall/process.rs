@@ -7,6 +7,8 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Runs `body` in a forked child, which exits with its result and never returns. To be called by single-threaded
 /// processes only.
 pub fn fork(body: impl FnOnce() -> i32) -> nix::Result<Pid> {
@@ -19,6 +21,42 @@ pub fn fork(body: impl FnOnce() -> i32) -> nix::Result<Pid> {
             exit(code)
         }
     }
+}
+
+/// As [`fork`], with a child in new namespaces, as `flags` of clone(2) say, and born in a control group of version 2.
+pub fn fork_into(flags: libc::c_int, cgroup: Option<&OwnedFd>, body: impl FnOnce() -> i32) -> nix::Result<Pid> {
+    // SAFETY: clone_args is plain data; all zeroes is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: a fork without shared memory by a single-threaded process; the structure lives until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &args, std::mem::size_of::<libc::clone_args>()) };
+    match Errno::result(result)? {
+        0 => {
+            restore_signals();
+            exit(body())
+        }
+        pid => Ok(Pid::from_raw(pid as i32)),
+    }
+}
+
+/// As [`fork_into`], with a child in the PID namespace of the process `first`.
+pub fn fork_beside(
+    first: i32,
+    flags: libc::c_int,
+    cgroup: Option<&OwnedFd>,
+    body: impl FnOnce() -> i32,
+) -> nix::Result<Pid> {
+    let own = pidfd(std::process::id() as i32)?;
+    // Only where children are born changes by this.
+    join(&pidfd(first)?, libc::CLONE_NEWPID)?;
+    let forked = fork_into(flags, cgroup, body);
+    join(&own, libc::CLONE_NEWPID)?;
+    forked
 }
 
 /// As [`fork`], but the child's parent is the caller's own parent.
@@ -159,6 +197,44 @@ pub fn ignore_children() -> nix::Result<()> {
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map(drop)
 }
 
+/// Undoes [`ignore_children`].
+pub fn care_for_children() -> nix::Result<()> {
+    // SAFETY: sets a default action; no handler is involved.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
+}
+
+/// The place of this process's last argument, which `ps` shows.
+pub struct Title {
+    address: usize,
+    length: usize,
+}
+
+impl Title {
+    /// `None` where the kernel does not say where arguments are, or the last one is not `expected`.
+    pub fn of_last_argument(expected: &str) -> Option<Title> {
+        /// Fields of /proc/PID/stat after the name in parentheses; `arg_start` and `arg_end` are its 48th and 49th.
+        const AFTER_NAME: usize = 3;
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let field = |number: usize| fields.split(' ').nth(number - AFTER_NAME)?.trim().parse::<usize>().ok();
+        let (start, end, length) = (field(48)?, field(49)?, expected.len());
+        let address = end.checked_sub(length + 1).filter(|address| *address > start)?;
+        // SAFETY: between these addresses the kernel put the arguments, which stay mapped; nobody writes there.
+        let found = unsafe { std::slice::from_raw_parts(address as *const u8, length) };
+        (found == expected.as_bytes()).then_some(Title { address, length })
+    }
+
+    /// Writes another text of at most the same length there.
+    pub fn set(&self, text: &str) {
+        let bytes = text.as_bytes().iter().copied().chain(std::iter::repeat(0)).take(self.length);
+        for (offset, byte) in bytes.enumerate() {
+            // SAFETY: within the argument that `of_last_argument` found, in the stack of this process, which is
+            // single-threaded and reads its arguments no more.
+            unsafe { ((self.address + offset) as *mut u8).write(byte) };
+        }
+    }
+}
+
 /// Makes `number` another name of `fd`, open across exec.
 pub fn duplicate_onto(fd: std::os::fd::RawFd, number: i32) -> nix::Result<()> {
     if fd == number {
@@ -200,6 +276,7 @@ pub fn kill_tree(root: i32) {
     let mut at = 0;
     while let Some(pid) = found.get(at).copied().filter(|_| found.len() < MOST) {
         at += 1;
+        // These signals exist; a process that is gone meanwhile is as good.
         let _ = signal(pid, libc::SIGSTOP);
         let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for thread in threads.flatten() {
@@ -208,7 +285,7 @@ pub fn kill_tree(root: i32) {
         }
     }
     for pid in found {
-        // Gone meanwhile is as good.
+        // As above.
         let _ = signal(pid, libc::SIGKILL);
     }
 }

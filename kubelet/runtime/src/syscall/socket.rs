@@ -91,6 +91,13 @@ pub fn connect_loopback(port: u16) -> std::io::Result<OwnedFd> {
     }
 }
 
+/// Reads from it fail with `EAGAIN` after so many seconds.
+pub fn set_patience(fd: &OwnedFd, seconds: i64) -> nix::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+    use nix::sys::time::{TimeVal, TimeValLike};
+    setsockopt(fd, ReceiveTimeout, &TimeVal::seconds(seconds))
+}
+
 /// Makes reads and writes return `EAGAIN` instead of waiting.
 pub fn set_nonblocking<F: AsFd>(fd: &F) -> nix::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
