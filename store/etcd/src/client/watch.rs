@@ -65,7 +65,7 @@ async fn first_batch(endpoints: &Endpoints, request: WatchRequest) -> Result<Wat
 impl Watch {
     async fn begin(&mut self) -> Result<(), Error> {
         let message = proto::WatchRequest { request: Some(Request::Create(self.create.clone())) };
-        let mut answers = self.endpoints.open("watch", PATH, message).await?;
+        let mut answers: Streaming<WatchResponse> = self.endpoints.open("watch", PATH, message).await?;
         let created = match tokio::time::timeout(CREATED, answers.message()).await {
             Ok(Ok(Some(created))) => created,
             Ok(Ok(None)) | Err(_) => {

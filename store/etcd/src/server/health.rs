@@ -1,11 +1,11 @@
 //! `grpc.health.v1.Health`: whether the store takes writes.
 
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream;
 use tonic::Status;
 
 use std::sync::Arc;
 
-use super::{Server, ends_with};
+use super::{Answers, Server};
 use crate::proto::{HealthCheckRequest, HealthCheckResponse, ServingStatus};
 
 impl Server {
@@ -27,10 +27,7 @@ impl Server {
     }
 
     /// The health now and whenever it changed, looked at after each write.
-    pub fn health_watch(
-        self: &Arc<Self>,
-        request: HealthCheckRequest,
-    ) -> BoxStream<'static, Result<HealthCheckResponse, Status>> {
+    pub(super) fn health_watch(self: &Arc<Self>, request: HealthCheckRequest) -> Answers<HealthCheckResponse> {
         let begin = (self.clone(), self.store.states(), None);
         let changes = stream::unfold(begin, move |(server, mut states, last)| {
             let request = request.clone();
@@ -47,6 +44,6 @@ impl Server {
                 }
             }
         });
-        ends_with(changes, self.stopping.clone()).boxed()
+        Answers::until(&self.stopping, changes)
     }
 }

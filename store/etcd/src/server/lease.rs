@@ -1,13 +1,13 @@
 //! `etcdserverpb.Lease`.
 
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream;
 use store::core::lease::MIN_TTL;
 use store::{Error, Kv};
 use tonic::{Status, Streaming};
 
 use std::sync::Arc;
 
-use super::{Server, ends_with};
+use super::{Answers, Server};
 use crate::error::status;
 use crate::proto;
 
@@ -24,12 +24,11 @@ impl Server {
     }
 
     /// Renews leases one after the other, as the client names them. A lease that is gone is answered, with no time.
-    pub fn lease_keep_alive(
+    pub(super) fn lease_keep_alive(
         self: &Arc<Self>,
         requests: Streaming<proto::LeaseKeepAliveRequest>,
-    ) -> BoxStream<'static, Result<proto::LeaseKeepAliveResponse, Status>> {
+    ) -> Answers<proto::LeaseKeepAliveResponse> {
         let server = self.clone();
-        let stopping = self.stopping.clone();
         let answers = stream::unfold((server, requests), |(server, mut requests)| async move {
             let answer = match requests.message().await {
                 Ok(Some(request)) => server.renew(request.id).await,
@@ -38,7 +37,7 @@ impl Server {
             };
             Some((answer, (server, requests)))
         });
-        ends_with(answers, stopping).boxed()
+        Answers::until(&self.stopping, answers)
     }
 
     async fn renew(&self, id: i64) -> Result<proto::LeaseKeepAliveResponse, Status> {

@@ -13,9 +13,11 @@ mod route;
 pub mod tls;
 mod watch;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures::stream::{Stream, StreamExt};
+use futures::stream::{BoxStream, Stream, StreamExt};
 use store::{Error, Store};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -56,15 +58,30 @@ impl Server {
     }
 }
 
-/// The stream, and etcd's word that the server stopped when it does.
-fn ends_with<T: Send + 'static>(
-    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
-    stopping: CancellationToken,
-) -> impl Stream<Item = Result<T, Status>> + Send + 'static {
-    let stopped = stopping.clone();
-    let last = futures::stream::once(std::future::ready(()));
-    stream.take_until(stopping.cancelled_owned()).map(Some).chain(last.map(|()| None)).filter_map(move |item| {
-        let end = stopped.is_cancelled().then(|| Err(status(Error::Stopped)));
-        std::future::ready(item.or(end))
-    })
+/// A method's stream of answers. A type of its own, for the compiler sees no `Send` through a boxed trait in a future.
+struct Answers<T>(BoxStream<'static, Result<T, Status>>);
+
+impl<T: Send + 'static> Answers<T> {
+    /// The stream, and etcd's word that the server stopped when it does.
+    fn until(
+        stopping: &CancellationToken,
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Answers<T> {
+        let stopped = stopping.clone();
+        let last = futures::stream::once(std::future::ready(()));
+        let answers = stream.take_until(stopping.clone().cancelled_owned()).map(Some).chain(last.map(|()| None));
+        let answers = answers.filter_map(move |item| {
+            let end = stopped.is_cancelled().then(|| Err(status(Error::Stopped)));
+            std::future::ready(item.or(end))
+        });
+        Answers(answers.boxed())
+    }
+}
+
+impl<T> Stream for Answers<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(context)
+    }
 }

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use prost::Message;
@@ -14,14 +13,13 @@ use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::Server;
+use super::{Answers, Server};
 use crate::GRPC_OVERHEAD;
 
 /// The largest request, in bytes: the store's own limit and gRPC's overhead.
 const LARGEST: usize = (1536 << 10) + GRPC_OVERHEAD;
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
-type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 /// A method that takes one message and answers with one.
 struct Unary<F>(F);
@@ -46,7 +44,7 @@ struct Stream<F>(F);
 impl<F, M, N> StreamingService<M> for Stream<F>
 where
     F: FnMut(Streaming<M>) -> Answers<N>,
-    N: 'static,
+    N: Send + 'static,
 {
     type Response = N;
     type ResponseStream = Answers<N>;
@@ -61,7 +59,7 @@ where
 impl<F, M, N> ServerStreamingService<M> for Stream<F>
 where
     F: FnMut(M) -> Answers<N>,
-    N: 'static,
+    N: Send + 'static,
 {
     type Response = N;
     type ResponseStream = Answers<N>;

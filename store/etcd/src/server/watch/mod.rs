@@ -6,8 +6,7 @@ mod watchers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::stream;
 use store::core::state::State;
 use store::{Error, Store};
 use tokio::sync::{mpsc, watch};
@@ -15,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
 use self::watchers::{Outcome, Watchers};
-use super::{Server, ends_with};
+use super::{Answers, Server};
 use crate::GRPC_OVERHEAD;
 use crate::error::status;
 use crate::proto::watch_request::Request;
@@ -26,14 +25,11 @@ const QUEUE: usize = 16;
 /// How often a watch that asked for it hears that nothing happened (etcd's default).
 const PROGRESS_EVERY: Duration = Duration::from_secs(600);
 
-type Answers = mpsc::Sender<Result<WatchResponse, Status>>;
+type Queue = mpsc::Sender<Result<WatchResponse, Status>>;
 
 impl Server {
     /// A stream of watches, until the client ends it or the server stops.
-    pub fn watch(
-        self: &Arc<Self>,
-        requests: Streaming<WatchRequest>,
-    ) -> BoxStream<'static, Result<WatchResponse, Status>> {
+    pub(super) fn watch(self: &Arc<Self>, requests: Streaming<WatchRequest>) -> Answers<WatchResponse> {
         let (answers, queue) = mpsc::channel(QUEUE);
         let session = Session {
             server: self.clone(),
@@ -44,7 +40,7 @@ impl Server {
         };
         tokio::spawn(session.run(requests));
         let queue = stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
-        ends_with(queue, self.stopping.clone()).boxed()
+        Answers::until(&self.stopping, queue)
     }
 }
 
@@ -52,7 +48,7 @@ struct Session {
     server: Arc<Server>,
     watchers: Watchers,
     states: watch::Receiver<Arc<State>>,
-    answers: Answers,
+    answers: Queue,
     /// The client asked how far all watches are, and some are not there yet.
     progress_wanted: bool,
 }
