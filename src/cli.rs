@@ -1,13 +1,14 @@
 //! The command line: which words start what. Words that are not here are the kubectl-like verbs and go to `ctl`.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, layout};
+use crate::{commands, daemon, layout};
 
 /// A complete Kubernetes cluster in one small binary.
 #[derive(Parser)]
@@ -293,7 +294,9 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            daemon::say_failed(&error);
+            // Standard error may be a file on a full disk: then there is nobody left to tell.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! A full disk: writes are refused with upstream's words, reads and watches go on, and with room again writes do too.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -66,6 +66,20 @@ impl Drop for Watch {
     }
 }
 
+/// Writes until the disk has no room for more; what was refused, and the answer.
+fn until_refused(cluster: &Cluster, prefix: &str, kept: &mut BTreeMap<String, usize>) -> (String, String) {
+    const BYTES: usize = 400_000;
+    // The log's room is made ahead: what fits is still taken.
+    for number in 0..100 {
+        let name = format!("{prefix}-{number:03}");
+        match create(cluster, &name, BYTES) {
+            Ok(()) => drop(kept.insert(name, BYTES)),
+            Err(error) => return (name, format!("{error:#}")),
+        }
+    }
+    panic!("40 MB fit on a full disk");
+}
+
 #[test]
 fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
     let disk = SmallDisk::new(96).unwrap();
@@ -73,25 +87,13 @@ fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
     create(&cluster, "before", 10).unwrap();
     let watch = Watch::start(&cluster);
     watch.hears("before");
-    disk.fill().unwrap();
-
-    // The log's room is made ahead: what fits is still taken.
     let mut kept = BTreeMap::from([("before".to_owned(), 10)]);
-    let mut refused = None;
-    for number in 0..100 {
-        let (name, bytes) = (format!("until-{number:03}"), 400_000);
-        match create(&cluster, &name, bytes) {
-            Ok(()) => drop(kept.insert(name, bytes)),
-            Err(error) => {
-                refused = Some((name, format!("{error:#}")));
-                break;
-            }
-        }
-    }
-    let (name, why) = refused.expect("40 MB fit on a full disk");
-    assert!(why.contains("Error from server:") && why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
 
-    // Reads and watches go on; every further write is refused as well, and changes nothing.
+    disk.fill().unwrap();
+    let (name, why) = until_refused(&cluster, "first", &mut kept);
+    assert!(why.contains("Error from server:") && why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
+    assert!(!why.contains("InternalError"), "{why}");
+    // Reads and watches go on, old and new ones; every further write is refused as well, and changes nothing.
     assert_eq!(listed(&cluster), kept);
     for verb in [&["delete", "configmap", "before"][..], &["label", "configmap", "before", "a=b"]] {
         let why = cluster.kubectl_fails(verb).unwrap();
@@ -102,21 +104,27 @@ fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
     let second = Watch::start(&cluster);
     second.hears("before");
 
-    // A crash on the full disk loses nothing, and the next process reads.
-    cluster.kill().unwrap();
-    let mut full = cluster.foreground().unwrap();
-    wait_for("the API to answer on a full disk", PATIENCE, || cluster.kubectl(&["get", "--raw", "/readyz"]).map(Some))
-        .unwrap();
-    assert_eq!(listed(&cluster), kept);
-
-    // Room again: writes go on by themselves, also for who watches.
+    // Room again: writes go on by themselves, and who watched hears of them.
     disk.make_room().unwrap();
-    let third = Watch::start(&cluster);
     wait_for("writes to go on", PATIENCE, || create(&cluster, "after", 1000).map(Some)).unwrap();
-    third.hears("after");
     kept.insert("after".to_owned(), 1000);
-    full.kill().unwrap();
-    full.wait().unwrap();
+    watch.hears("after");
+    second.hears("after");
+
+    // A crash on a full disk loses nothing. The next process serves, or says why it cannot.
+    disk.fill().unwrap();
+    let (_, why) = until_refused(&cluster, "second", &mut kept);
+    assert!(why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
+    cluster.kill().unwrap();
+    match cluster.start() {
+        Ok(_) => {
+            assert_eq!(listed(&cluster), kept);
+            cluster.kill().unwrap();
+        }
+        Err(error) => assert!(format!("{error:#}").contains("No space left on device"), "{error:#}"),
+    }
+    disk.make_room().unwrap();
     cluster.start().unwrap();
     assert_eq!(listed(&cluster), kept);
+    create(&cluster, "last", 10).unwrap();
 }

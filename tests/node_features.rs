@@ -94,7 +94,8 @@ fn kubectl_top_shows_what_is_used() {
     assert!(services.contains("Local") && services.contains("True"), "{services}");
     let resources = || cluster.kubectl(&["api-resources", "--api-group=metrics.k8s.io"]);
     assert!(resources().unwrap().contains("NodeMetrics"));
-    let patch = r#"{"spec": {"service": {"name": "metrics-server", "namespace": "kube-system"}, "insecureSkipTLSVerify": true}}"#;
+    let patch = r#"{"spec": {"insecureSkipTLSVerify": true,
+        "service": {"name": "metrics-server", "namespace": "kube-system"}}}"#;
     cluster.kubectl(&["patch", "apiservice", "v1beta1.metrics.k8s.io", "--type=merge", "-p", patch]).unwrap();
     wait_for("the group to be somebody else's", PATIENCE, || {
         Ok(cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).is_err().then_some(()))

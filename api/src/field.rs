@@ -52,7 +52,7 @@ impl Path {
     pub fn as_str(&self) -> &str {
         match std::str::from_utf8(&self.0) {
             Ok("") => "<nil>",
-            Ok(" ") => "",
+            Ok(" ") => "[]",
             Ok(path) => path,
             Err(_) => unreachable!("a path is made of texts"),
         }

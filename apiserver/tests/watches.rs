@@ -177,7 +177,7 @@ async fn a_watch_of_a_quiet_resource_resumes_after_much_has_happened_elsewhere()
     c.config_map("b", r#"{"app":"x"}"#).await;
     c.delete(&format!("{MAPS}/a")).await.expect(200);
     for _ in 0..5000 {
-        let put = Op::Put { key: Bytes::from_static(b"elsewhere"), value: Bytes::new(), lease: 0, prev_kv: false };
+        let put = Op::Put(store::PutRequest { key: Bytes::from_static(b"elsewhere"), ..Default::default() });
         c.store.txn(TxnRequest { success: vec![put], ..TxnRequest::default() }).await.unwrap();
     }
     let restarted = over(c.store.clone()).await;

@@ -32,6 +32,7 @@ mod services;
 mod spec;
 mod static_pods;
 mod time;
+pub mod untrusted;
 mod volumes;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! others use a Service. Nothing acknowledged may be lost, no watch may miss or repeat anything, no container may be
 //! disturbed or left behind, and the Service must answer all the time.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
 mod ledger;

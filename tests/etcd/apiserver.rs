@@ -90,8 +90,12 @@ fn trial(place: &Place, start_store: impl Fn() -> Service, etcd: &[&str]) {
     create(&kubectl, "two");
     wait_seen(&file, "two");
     assert!(store.stop(), "the store ends well");
-    // What is cached is still served; a write says that it may be tried again.
-    assert!(kubectl.kubectl(&["get", "configmap", "one"]).is_ok());
+    // What is cached is still served to who takes that; others are told to come again.
+    let path = "/api/v1/namespaces/default/configmaps/one";
+    let cached = kubectl.kubectl(&["get", "--raw", &format!("{path}?resourceVersion=0")]);
+    assert!(cached.is_ok(), "{cached:?}");
+    let refused = kubectl.kubectl_fails(&["get", "configmap", "one"]).unwrap();
+    assert!(refused.contains("ServerTimeout"), "{refused}");
     let store = start_store();
     create(&kubectl, "three");
     wait_seen(&file, "three");

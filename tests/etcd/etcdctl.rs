@@ -18,7 +18,8 @@ impl Side {
     fn start(make: fn(&Path, u16) -> Command, dir: &Path, name: &str) -> Side {
         let (port, log) = (free_port(), dir.join(format!("{name}.log")));
         let service = Service::start(&mut make(&dir.join(name), port), &log);
-        let endpoint = format!("http://127.0.0.1:{port}");
+        // Without a scheme: etcdctl 3.4 sends it as the authority of some requests, which HTTP/2 does not allow.
+        let endpoint = format!("127.0.0.1:{port}");
         wait_healthy(
             || {
                 let mut command = etcdctl(&endpoint);
@@ -131,7 +132,6 @@ const LINES: &[&str] = &[
     "endpoint hashkv -w json",
     "watch a --rev 3",
     "alarm list",
-    "endpoint health",
     "member list -w json --hex=false",
     "get",
 ];
@@ -141,11 +141,11 @@ const TXNS: &[&str] = &[
     "mod(\"a\") > \"0\"\n\nput t 1\nget a\nput --prev-kv u 2\n\nget b\n\n",
     "value(\"a\") = \"nonsense\"\n\nput t 9\n\nget t\nget --prefix u\n\n",
     "create(\"t\") != \"0\"\nversion(\"t\") < \"5\"\n\ndel --prev-kv t\n\n\n",
-    "create(\"gone\") = \"0\"\nlease(\"a\") = \"0\"\n\nput gone 1\n\n\n",
-    "\n\nput twice 1\nput twice 2\n\n\n",
-    "\n\nput in 1\ndel --prefix i\n\n\n",
-    "\n\nget a --rev 2\nput never 1\n\n\n",
-    "\n\nget --order DESCEND --sort-by MODIFY --prefix \"\" --limit 2\n\n\n",
+    "create(\"gone\") = \"0\"\nmod(\"a\") != \"0\"\n\nput gone 1\n\n\n",
+    "\nput twice 1\nput twice 2\n\n\n",
+    "\nput in 1\ndel --prefix i\n\n\n",
+    "\nget a --rev 2\nput never 1\n\n\n",
+    "\nget --order DESCEND --sort-by MODIFY --prefix \"\" --limit 2\n\n\n",
 ];
 
 #[test]
@@ -167,6 +167,8 @@ fn etcdctl_is_answered_as_etcd_answers() {
     }
     let many: String = (0..200).map(|number| format!("put k{number} v\n")).collect();
     compare(&sides, &["txn"], &format!("\n{many}\n\n"));
+    // A lock is made of leases, transactions and watches.
+    assert!(compare(&sides, &["lock", "door", "echo", "held"], "").starts_with("held"));
     let large = "x".repeat(1_700_000);
     let refused = compare(&sides, &["put", "large"], &large);
     assert!(refused.contains("etcdserver: request is too large"), "{refused}");
@@ -207,9 +209,10 @@ fn watch(side: &Side, words: &[&str], lines: usize, meanwhile: impl FnOnce()) ->
     let out = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
     meanwhile();
-    let seen = (0..lines).map(|_| receive.recv_timeout(PATIENCE).expect("an event")).collect();
+    let seen: Vec<_> = (0..lines).map_while(|_| receive.recv_timeout(PATIENCE).ok()).collect();
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_eq!(seen.len(), lines, "{seen:?}");
     seen
 }
 
@@ -222,8 +225,8 @@ fn watches_see_the_past_and_the_present() {
             side.ask(&words, "");
         }
         side.ask(&["del", "w/1"], "");
-        watch(side, &["--prefix", "w/", "--rev", "1", "--prev-kv"], 15, || {
-            side.ask(&["txn"], "\n\nput w/3 c\nput w/2 d\n\n\n");
+        watch(side, &["--prefix", "w/", "--rev", "1", "--prev-kv"], 19, || {
+            side.ask(&["txn"], "\nput w/3 c\nput w/2 d\n\n\n");
         })
     });
     assert_eq!(seen[0], seen[1]);
@@ -241,7 +244,7 @@ fn what_is_missing_says_so() {
         &["user", "list"],
         &["member", "add", "x", "--peer-urls=http://127.0.0.1:1"],
         &["auth", "enable"],
-        &["lock", "x"],
+        &["user", "add", "x:y"],
     ] {
         let said = side.ask(words, "");
         assert!(said.contains("Unimplemented") && !said.contains("(exit Some(0))"), "{words:?}: {said}");
@@ -250,7 +253,7 @@ fn what_is_missing_says_so() {
     assert!(status.contains("\"version\":\"3.6.8\"") && status.contains("dbSize"), "{status}");
     assert!(side.ask(&["defrag"], "").contains("Finished defragmenting"));
     let get = |path: &str| {
-        let url = format!("{}{path}", side.endpoint);
+        let url = format!("http://{}{path}", side.endpoint);
         String::from_utf8(Command::new("curl").args(["-s", &url]).output().unwrap().stdout).unwrap()
     };
     assert_eq!(get("/health"), r#"{"health":"true","reason":""}"#);

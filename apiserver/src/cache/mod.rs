@@ -33,12 +33,12 @@ pub type Objects = OrdMap<Arc<str>, Arc<Cached>>;
 /// How many bytes of events a resource remembers for watchers that resume or lag.
 const RING_BYTES: usize = 8 << 20;
 
-/// What waking one watcher costs, about; waking all of them shall not take all the time there is.
-const WAKE_COST: Duration = Duration::from_micros(20);
+/// Twice what waking one watcher and sending to it costs, about: that shall take no more than half the time of a core.
+const WAKE_COST: Duration = Duration::from_micros(40);
 
 /// Pauses between two wake-ups of the same watchers: shorter ones are none, longer ones would be felt.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How many snapshots are kept for the later pages of lists that began on them.
 const SNAPSHOTS: usize = 16;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use api::{FieldError, Gvk, Path, Reason, Status};
-use base64::Engine as _;
+use api::field::go_quote;
+use api::{ErrorList, FieldError, Path, Reason, Status};
+use base64::{DecodeError, Engine as _};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,9 @@ use crate::http::Response;
 use crate::http::response;
 
 /// Where a list goes on: upstream's continue token.
-#[derive(Serialize, Deserialize)]
-struct Token {
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Token {
     v: String,
     rv: i64,
     start: String,
@@ -124,7 +126,8 @@ fn page_of(call: &Call<'_>, view: &View, snapshot: &Snapshot, after: &str) -> Pa
 async fn snapshot(call: &Call<'_>) -> Result<Snapshot, Status> {
     let cache = &call.row.cache;
     let progress = &call.server.caches.progress;
-    let revision = parse_revision(&call.params.resource_version)?;
+    let revision = parse_revision(&call.params.resource_version)
+        .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
     match (revision, &*call.params.resource_version_match) {
         (Some(revision), "Exact") => exact(call, revision).await,
         (None, _) => {
@@ -172,69 +175,54 @@ async fn continued(call: &Call<'_>, revision: i64) -> Result<Snapshot, Status> {
     })
 }
 
-/// Reads a resource version; `None` when it is empty.
-pub fn parse_revision(text: &str) -> Result<Option<i64>, Status> {
+/// Reads a resource version; `None` when it is empty. What an error is made of differs by verb.
+pub fn parse_revision(text: &str) -> Result<Option<i64>, FieldError> {
     match text {
         "" => Ok(None),
         _ => match text.parse::<i64>() {
             Ok(revision) if revision >= 0 => Ok(Some(revision)),
             _ => {
-                let path = Path::new("resourceVersion");
-                let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-                let error = FieldError::invalid(&path, text, why);
-                Err(Status::bad_request(format!("Invalid value: {text:?}: {}", error.detail)))
+                let why = format!("strconv.ParseUint: parsing {}: invalid syntax", go_quote(text));
+                Err(FieldError::invalid(&Path::new("resourceVersion"), text, why))
             }
         },
     }
 }
 
+/// Upstream's `ValidateListOptions`, for lists.
 fn check_options(call: &Call<'_>) -> Result<(), Status> {
     let params = &call.params;
-    let matching = &*params.resource_version_match;
+    let (matching, version) = (&*params.resource_version_match, &*params.resource_version);
+    let path = Path::new("resourceVersionMatch");
+    let mut errors = ErrorList::new();
     if !matching.is_empty() {
-        if !params.continues.is_empty() {
-            return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
-            ));
+        if version.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(&path, why));
         }
-        if params.resource_version.is_empty() {
-            return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
+        if !params.continues.is_empty() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(&path, why));
         }
         if !matches!(matching, "Exact" | "NotOlderThan") {
-            return Err(invalid_options(&format!(
-                "resourceVersionMatch: Unsupported value: {matching:?}: \
-                 supported values: \"Exact\", \"NotOlderThan\", \"\""
-            )));
+            errors.push(FieldError::not_supported(&path, matching, &["Exact", "NotOlderThan", ""]));
         }
-        if matching == "Exact" && params.resource_version == "0" {
-            return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: \
-                 resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            ));
+        if matching == "Exact" && version == "0" {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(&path, why));
         }
     }
-    if !params.continues.is_empty() && !matches!(&*params.resource_version, "" | "0") {
+    if params.send_initial_events.is_some() {
+        let why = "sendInitialEvents is forbidden for list";
+        errors.push(FieldError::forbidden(&Path::new("sendInitialEvents"), why));
+    }
+    if !errors.is_empty() {
+        return Err(super::options::invalid("ListOptions", &errors));
+    }
+    if !params.continues.is_empty() && !matches!(version, "" | "0") {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     Ok(())
-}
-
-/// The 422 about list options, `why` being `field: Type: detail`.
-pub fn invalid_options(why: &str) -> Status {
-    let gvk = Gvk::new("meta.k8s.io", "v1", "ListOptions");
-    let mut status = Status::invalid(&gvk, "", &[]);
-    status.message = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
-    if let Some((field, message)) = why.split_once(": ") {
-        let reason = if message.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueNotSupported" };
-        status.details.get_or_insert_default().causes = vec![api::status::Cause {
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            field: field.to_owned(),
-        }];
-    }
-    status
 }
 
 fn encode_token(revision: i64, last: &str) -> String {
@@ -243,12 +231,29 @@ fn encode_token(revision: i64, last: &str) -> String {
     URL_SAFE_NO_PAD.encode(json)
 }
 
-fn decode_token(token: &str) -> Result<Token, Status> {
-    let bad = || Status::bad_request("continue key is not valid: encoded in an unknown way");
-    let json = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
-    let token: Token = serde_json::from_slice(&json).map_err(|_| bad())?;
-    if token.v != TOKEN_VERSION || token.start.is_empty() || token.start.contains("..") {
-        return Err(bad());
+pub fn decode_token(token: &str) -> Result<Token, Status> {
+    let bad = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let json = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            DecodeError::InvalidLength(length) => length / 4 * 4,
+            DecodeError::InvalidPadding => token.len(),
+        };
+        bad(format!("illegal base64 data at input byte {at}"))
+    })?;
+    let token: Token = serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?;
+    if token.v != TOKEN_VERSION {
+        return Err(bad(format!("server does not recognize this encoded version {}", token.v)));
+    }
+    let wrong = |what: &str| Status::bad_request(format!("invalid continue token: {what} (version {TOKEN_VERSION})"));
+    if token.rv == 0 {
+        return Err(wrong("continue key is not valid: incorrect encoded start resourceVersion"));
+    }
+    if token.start.is_empty() {
+        return Err(wrong("continue key is not valid: encoded start key empty"));
+    }
+    if token.start.split('/').any(|part| matches!(part, "." | "..")) || token.start.contains("//") {
+        return Err(bad(token.start));
     }
     Ok(token)
 }

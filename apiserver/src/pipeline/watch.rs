@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use api::Status;
+use api::{ErrorList, FieldError, Path, Status};
 use bytes::Bytes;
 use http::header;
 use http_body::Frame;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::Call;
 use super::render::Renderer;
 use crate::cache::{Cached, Change, Joined, ResourceCache, RingEvent, Snapshot, View};
+use crate::http::params::Params;
 use crate::http::{Body, BoxError, Response};
 use crate::server::Shared;
 
@@ -26,6 +27,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
 /// A watch without `timeoutSeconds` ends between this and twice as long (upstream's `--min-request-timeout`).
 const MIN_TIMEOUT: u64 = 1800;
+
+/// No watch is longer, in seconds: a year.
+const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
 
 /// Where a watch begins.
 enum Begin {
@@ -103,18 +107,9 @@ async fn first_state(server: &Shared, cache: &ResourceCache, revision: i64, init
 async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
     let params = &call.params;
     let initial = params.send_initial_events;
-    if initial == Some(true) && params.resource_version_match != "NotOlderThan" {
-        return Err(super::list::invalid_options(
-            "sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
-    }
-    if initial.is_none() && !params.resource_version_match.is_empty() {
-        return Err(super::list::invalid_options(
-            "resourceVersionMatch: Forbidden: \
-             resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ));
-    }
-    let revision = super::list::parse_revision(&params.resource_version)?;
+    check_options(params)?;
+    let revision = super::list::parse_revision(&params.resource_version)
+        .map_err(|error| Status::unexpected(error.to_string()))?;
     let caches = &call.server.caches;
     match revision {
         None => {
@@ -132,9 +127,32 @@ async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
     }
 }
 
-fn timeout(seconds: Option<u64>) -> Duration {
+/// Upstream's `ValidateListOptions`, for watches.
+fn check_options(params: &Params<'_>) -> Result<(), Status> {
+    let path = Path::new("resourceVersionMatch");
+    let (initial, matching) = (params.send_initial_events.is_some(), &*params.resource_version_match);
+    let mut errors = ErrorList::new();
+    let forbidden = |why: &str| FieldError::forbidden(&path, why);
+    if initial && matching != "NotOlderThan" {
+        errors.push(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    }
+    if !matching.is_empty() {
+        if !initial {
+            errors.push(forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+        }
+        if matching != "NotOlderThan" {
+            errors.push(FieldError::not_supported(&path, matching, &["NotOlderThan"]));
+        }
+    }
+    if (initial || !matching.is_empty()) && !params.continues.is_empty() {
+        errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(super::options::invalid("ListOptions", &errors)) }
+}
+
+fn timeout(seconds: Option<i64>) -> Duration {
     match seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(seconds) if seconds != 0 => Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(MAX_TIMEOUT)),
         _ => {
             let spread = uuid::Uuid::new_v4().as_u128() as u64 % MIN_TIMEOUT;
             Duration::from_secs(MIN_TIMEOUT + spread)
@@ -184,7 +202,7 @@ struct WatchBody {
     timer: Pin<Box<Sleep>>,
     /// The wake-up that this watcher waits for, and with which waker.
     registered: Option<(u64, Waker)>,
-    _open: crate::metrics::OpenWatch,
+    _open: crate::metrics::Open,
 }
 
 impl WatchBody {

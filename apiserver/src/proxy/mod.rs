@@ -6,7 +6,7 @@ mod kubelet;
 mod target;
 mod tls;
 
-use api::Status;
+use api::{Status, object};
 use apiserver_admission::Operation;
 use apiserver_auth::Attributes;
 use apiserver_auth::authorize::check;
@@ -14,7 +14,7 @@ use http::StatusCode;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
 
-use crate::http::Response;
+use crate::http::{Response, response};
 use crate::http::body::ReqBody;
 use crate::pipeline::{Call, options, prepare, update};
 
@@ -52,6 +52,9 @@ pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -
         prepare::admit_without_object(call, Operation::Connect, Some(&object), &options)?;
     }
     let query = parts.uri.query().unwrap_or("");
+    if call.subresource == "log" && object::str_at(&object, &["spec", "nodeName"]).is_empty() {
+        return Ok(response::no_content());
+    }
     let target = target::of(call, &object, query, rest)?;
     let answer = forward::forward(call.server, target, parts, body).await?;
     match call.subresource == "log" && !answer.status().is_success() {

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Server;
 use super::connection;
+use super::strangers::Strangers;
 
 /// How long connections may finish what they are at when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -40,6 +41,7 @@ impl Server {
         )?);
         let permits = Arc::new(Semaphore::new(self.shared.settings.max_connections));
         let tasks = TaskTracker::new();
+        let strangers = Strangers::default();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -47,8 +49,11 @@ impl Server {
             };
             let Some((stream, permit)) = accepted else { break };
             let (shared, tls, stop) = (self.shared.clone(), tls.clone(), shutdown.child_token());
+            let (standing, _) = strangers.enter(shared.settings.limits.strangers);
             tasks.spawn(async move {
-                connection::serve(shared, stream, tls, stop).await;
+                let open = shared.metrics.connection_opened();
+                connection::serve(shared, stream, tls, standing, stop).await;
+                drop(open);
                 drop(permit);
             });
         }

@@ -75,6 +75,7 @@ impl Server {
             leases: Leases::new(kv.clone(), ttl),
             rows: ArcSwap::from_pointee(rows),
             metrics: Metrics::default(),
+            turns: tokio::sync::Semaphore::new(settings.limits.in_flight),
             gauge: resource_metrics::Gauge::default(),
             anonymous: Arc::new(UserInfo::anonymous()),
             stopping: CancellationToken::new(),

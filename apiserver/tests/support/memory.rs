@@ -22,6 +22,8 @@ struct State {
 /// The store double.
 pub struct Memory {
     state: Mutex<State>,
+    /// Writing this key panics.
+    bomb: Mutex<String>,
     batches: broadcast::Sender<WatchBatch>,
 }
 
@@ -105,11 +107,22 @@ impl State {
 impl Memory {
     pub fn new() -> Arc<Self> {
         let state = State { revision: 1, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), batches: broadcast::channel(65536).0 })
+        Arc::new(Self { state: Mutex::new(state), bomb: Mutex::default(), batches: broadcast::channel(65536).0 })
     }
 
     pub fn revision(&self) -> i64 {
         self.state.lock().revision
+    }
+
+    /// Makes the write of a key panic.
+    pub fn explode_at(&self, key: &str) {
+        key.clone_into(&mut self.bomb.lock());
+    }
+
+    fn defuse(&self, ops: &[Op]) {
+        let bomb = self.bomb.lock().clone();
+        let explodes = |op: &Op| matches!(op, Op::Put { key, .. } if key == bomb.as_bytes());
+        assert!(bomb.is_empty() || !ops.iter().any(explodes), "the store double explodes, as it was told to");
     }
 
     /// The stored bytes of a key.
@@ -143,6 +156,7 @@ impl Kv for Memory {
     }
 
     async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        self.defuse(&request.success);
         let mut state = self.state.lock();
         let succeeded = request.compare.iter().all(|c| state.holds(c));
         let ops = if succeeded { request.success } else { request.failure };

@@ -242,7 +242,8 @@ fn wrapped(text: &str, indent: usize) -> String {
             let (word, after) = rest.split_at(end);
             rest = after;
             let length = word.chars().count();
-            if width + spaces.chars().count() + length > WIDTH - indent && length < WIDTH - indent && !word.is_empty() {
+            // A word that fits into no line begins a new one, too.
+            if width + spaces.chars().count() + length.min(WIDTH - indent - 1) > WIDTH - indent && !word.is_empty() {
                 out.push_str(&format!("{}{line}\n", " ".repeat(indent)));
                 (line, width) = (String::new(), 0);
                 spaces.clear();

@@ -177,7 +177,7 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
         if table.get("rows").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             continue;
         }
-        if printed {
+        if printed && !args.on("no-headers") {
             output::put("\n")?;
         }
         printed = true;

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::watch::{Change, Listing, changes, selecting};
 use records::Records;
+pub use server::untrusted;
 use server::{Listener, Shared};
 
 /// How one node's DNS server runs.

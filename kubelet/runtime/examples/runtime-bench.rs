@@ -1,6 +1,6 @@
 //! Measures the runtime core alone: sandbox and container, create to started; stop and remove; memory of a shim.
-//! `runtime-bench IMAGE.tar COMMAND… ` loads the archive and runs the command, which should sleep. Run as root, in a network
-//! namespace of its own: `unshare -n target/release/examples/runtime-bench image.tar /bin/sleep 1000`.
+//! `runtime-bench IMAGE.tar COMMAND…` loads the archive and runs the command, which should sleep. Run as root, in a
+//! network namespace of its own: `unshare -n target/release/examples/runtime-bench image.tar /bin/sleep 1000`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Places at which a test kills the process, as a power cut or `kill -9` would there. In release builds there is nothing.
+//! Places at which a test kills the process, as a power cut or `kill -9` would there. In release builds there is
+//! nothing.
 
 /// The variable that names the place.
 pub const VARIABLE: &str = "COX_RUNTIME_DIES_AT";

@@ -64,9 +64,11 @@ pub(super) fn controller(out: &mut Text, object: &Value) {
 }
 
 pub(super) fn tolerations(out: &mut Text, title: &str, spec: &Value) {
+    let mut tolerations: Vec<&Value> = items(spec, "/tolerations").collect();
+    tolerations.sort_by_key(|toleration| text(toleration, "/key"));
     out.values(
         title,
-        items(spec, "/tolerations").map(|toleration| {
+        tolerations.into_iter().map(|toleration| {
             let (key, value) = (text(toleration, "/key"), text(toleration, "/value"));
             let (effect, operator) = (text(toleration, "/effect"), text(toleration, "/operator"));
             let mut line = key.to_owned();

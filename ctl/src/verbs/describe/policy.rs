@@ -149,13 +149,13 @@ pub(super) fn endpoint_slice(out: &mut Text, object: &Value) {
     out.field(0, "AddressType", text(object, "/addressType"));
     let mut ports = items(object, "/ports").peekable();
     match ports.peek() {
-        None => out.field(0, "Ports", "<unset>"),
+        None => out.line(0, "Ports: <unset>"),
         Some(_) => out.line(0, "Ports:\n  Name\tPort\tProtocol\n  ----\t----\t--------"),
     }
     ports.for_each(|port| out.line(1, port_line(port)));
     let mut endpoints = items(object, "/endpoints").peekable();
     match endpoints.peek() {
-        None => out.field(0, "Endpoints", "<none>"),
+        None => out.line(0, "Endpoints: <none>"),
         Some(_) => out.line(0, "Endpoints:"),
     }
     for endpoint in endpoints {

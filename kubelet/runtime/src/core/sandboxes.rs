@@ -161,7 +161,8 @@ impl Core {
         let record = &container.record;
         let directory = self.config.container_directory(&record.id);
         crate::cgroup::kill_all(&self.layout.directories(&record.cgroup));
-        // As containerd has it: with a dead shim a container that ran was killed; after the node's restart nobody knows.
+        // As containerd has it: with a dead shim a container that ran was killed; after the node's restart nobody
+        // knows.
         let (code, signal, started_at) = match *container.phase.borrow() {
             super::Phase::Running { started_at, .. } => (128 + libc::SIGKILL, libc::SIGKILL, started_at),
             _ => (255, 0, 0),

@@ -47,13 +47,18 @@ pub(super) fn load(store: &Store, path: &Path) -> io::Result<Vec<String>> {
     let temporary = store.temporary()?;
     let file = plain(File::open(path)?, &temporary.path)?;
     let archive = Archive::read(file)?;
-    let mut loaded = Vec::new();
+    let mut whole = Vec::new();
     for found in archive.images()? {
         let config = ImageConfig::parse(&found.config)?;
         if config.diff_ids.len() != found.layers.len() {
             return Err(bad("an image has another number of layers than its config says"));
         }
         unpack_layers(store, &archive, &config, &found.layers)?;
+        whole.push((found, config));
+    }
+    // No image is there before all of them are good.
+    let mut loaded = Vec::new();
+    for (found, config) in whole {
         let names = found.tags.clone();
         let id = store.commit(&found.config, config.chain_ids(), found.tags, found.digests)?;
         if names.is_empty() { loaded.push(id) } else { loaded.extend(names) }
@@ -167,7 +172,7 @@ impl Archive {
         for _ in 0..LINKS_LIMIT {
             match self.entries.get(&name) {
                 Some(Place::At(offset, length)) => {
-                    return Ok(Section { file: Arc::clone(&self.file), at: *offset, end: offset + length });
+                    return Ok(Section { file: Arc::clone(&self.file), at: *offset, end: offset.saturating_add(*length) });
                 }
                 Some(Place::Link(target)) => name.clone_from(target),
                 None => break,

@@ -98,8 +98,8 @@ pub enum Request {
     KillExec {
         exec: u64,
     },
-    /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered when that is so, and at the
-    /// end.
+    /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered when that is so, and at
+    /// the end.
     Attach {
         container: String,
         streams: [bool; 3],

@@ -20,8 +20,8 @@ pub fn of(mvcc: &Mvcc, revision: i64) -> Result<u32, Error> {
     let mut buffer = BytesMut::new();
     let compacted = mvcc.compacted();
     for (place, change) in mvcc.changes().range(..=(upper, u32::MAX)) {
-        // Removal of what is compacted goes on for a while, and etcd drops deletions at the compacted revision.
-        let needed = || mvcc.at(&change.kv.key, compacted).is_some_and(|at| at.kv.mod_revision == place.0);
+        // Removal of what is compacted goes on for a while. Of it counts what a compaction at `upper` would keep.
+        let needed = || mvcc.at(&change.kv.key, upper).is_some_and(|at| at.kv.mod_revision == place.0);
         if place.0 <= compacted && !needed() {
             continue;
         }
