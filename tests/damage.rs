@@ -91,7 +91,10 @@ fn case(cluster: &Cluster, expected: &BTreeMap<String, (String, String)>, outcom
             started.unwrap();
             let found = listed(cluster);
             let lost = expected.iter().filter(|(name, value)| found.get(*name) != Some(value)).count();
-            assert!(lost <= 1 && found.iter().all(|(name, value)| expected.get(name) == Some(value)), "{lost} are lost");
+            assert!(
+                lost <= 1 && found.iter().all(|(name, value)| expected.get(name) == Some(value)),
+                "{lost} are lost"
+            );
             assert!(said.contains(why), "{why} is missing in {said}");
             cluster.kill().unwrap();
         }

@@ -47,7 +47,9 @@ impl Watch {
         let mut kubectl = cluster.kubectl_command(&words).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(kubectl.stdout.take().unwrap()).lines();
         let (sender, names) = channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line.trim().to_owned())));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line.trim().to_owned()))
+        });
         Self { kubectl, names }
     }
 

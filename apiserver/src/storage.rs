@@ -228,7 +228,10 @@ mod tests {
     fn finds_managed_fields_and_nothing_like_them() {
         for (metadata, without) in [
             (r#"{"managedFields":[{"f:a":{"k:{\"n\":\"]\"}":{}}}],"name":"a"}"#, r#"{"name":"a"}"#),
-            (r#"{"labels":{"managedFields":"x"},"managedFields":[],"name":"a"}"#, r#"{"labels":{"managedFields":"x"},"name":"a"}"#),
+            (
+                r#"{"labels":{"managedFields":"x"},"managedFields":[],"name":"a"}"#,
+                r#"{"labels":{"managedFields":"x"},"name":"a"}"#,
+            ),
             (r#"{"generation":1,"managedFields":[{}]}"#, r#"{"generation":1}"#),
             (r#"{"managedFields":[{}]}"#, "{}"),
             (r#"{"annotations":{"a":"\\\",\"managedFields\":[]"},"name":"managedFields"}"#, ""),

@@ -58,8 +58,7 @@ impl Binder {
     pub async fn explain(&self, pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) {
         self.recorder.record(pod.reference(), EventType::Warning, "FailedScheduling", message);
         let old = pod.unscheduled.as_deref();
-        let told =
-            |c: &PodCondition| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message);
+        let told = |c: &PodCondition| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message);
         if old.is_some_and(told) && nominated.is_none() {
             return;
         }

@@ -12,7 +12,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::labels::{Labels, NodeTerm, Selector, node_terms};
-use crate::plugins::volumes;
 
 /// What Pods ask for and nodes have: CPU in thousandths, memory and ephemeral storage in bytes, others by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -211,7 +210,7 @@ pub struct PodInfo {
     pub spread: Vec<SpreadConstraint>,
     pub host_ports: Vec<HostPort>,
     pub images: Vec<String>,
-    /// Claims that it uses, and whether each is made for the Pod alone.
+    /// Claims that it uses, each with whether it is made for this Pod alone.
     pub claims: Vec<(String, bool)>,
     pub started: Option<Timestamp>,
     /// The condition that says why it waits.
@@ -237,7 +236,8 @@ impl PodInfo {
         let spread = spread(&labels, &spec);
         let requests = requests(&spec);
         let host_ports = host_ports(&spec);
-        let claims = volumes::claims(meta.name.as_deref().unwrap_or_default(), &spec);
+        let name = meta.name.unwrap_or_default();
+        let claims = crate::plugins::volumes::claims(&name, &spec);
         let affinity = spec.affinity.unwrap_or_default();
         let node = affinity.node_affinity.unwrap_or_default();
         let near = affinity.pod_affinity.unwrap_or_default();
@@ -259,7 +259,8 @@ impl PodInfo {
         let unscheduled = conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
         Self {
             uid: meta.uid.unwrap_or_default(),
-            name: meta.name.unwrap_or_default(),
+            name,
+            claims,
             resource_version: meta.resource_version.unwrap_or_default(),
             owner: owner.map(|owner| Owner { kind: owner.kind, name: owner.name }),
             node: spec.node_name.unwrap_or_default(),
@@ -279,7 +280,6 @@ impl PodInfo {
             preferred_anti_affinity: soft(far.preferred_during_scheduling_ignored_during_execution),
             spread,
             host_ports,
-            claims,
             images: spec.containers.into_iter().filter_map(|container| container.image).collect(),
             started: status.start_time.map(|time| time.0),
             unscheduled: unscheduled.map(Box::new),
@@ -315,7 +315,6 @@ impl PodInfo {
             && self.preferred_affinity == other.preferred_affinity
             && self.preferred_anti_affinity == other.preferred_anti_affinity
             && self.host_ports == other.host_ports
-            && self.claims == other.claims
             && self.images == other.images
     }
 

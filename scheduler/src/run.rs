@@ -8,7 +8,7 @@ use api::NamespacedName;
 use client::Informer;
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -391,10 +391,6 @@ impl Scheduler {
         let mine = snapshot.nominated.iter().find(|(_, waiting)| waiting.iter().any(|other| other.uid == pod.uid));
         let Some((node, _)) = mine else { return false };
         let node = snapshot.nodes.iter().find(|info| info.name == *node);
-        node.is_some_and(|node| {
-            node.pods
-                .iter()
-                .any(|other| other.priority < pod.priority && other.deleting)
-        })
+        node.is_some_and(|node| node.pods.iter().any(|other| other.priority < pod.priority && other.deleting))
     }
 }

@@ -64,7 +64,11 @@ impl Watcher {
                     if seen.objects == objects {
                         return Ok(seen);
                     }
-                    ensure!(since.elapsed() < PATIENCE, "{path}: seen up to {} of {last}, and it is not all", seen.revision);
+                    ensure!(
+                        since.elapsed() < PATIENCE,
+                        "{path}: seen up to {} of {last}, and it is not all",
+                        seen.revision
+                    );
                 }
                 watch(&client, path, &mut seen, &stop).await?;
                 tokio::time::sleep(PAUSE).await;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use store::{Event, EventKind};
 
+use super::ResourceCache;
 use super::feed::Caches;
 use super::ring::RingEvent;
-use super::ResourceCache;
 
 /// Each such watcher has events of its own, unlike in the ring: no more bytes than this.
 const MOST: usize = 1 << 20;
@@ -35,9 +35,7 @@ impl Caches {
         while seen < until {
             let batch = stream.next().await.ok_or(GapError::Ended)??;
             seen = batch.revision;
-            let of_cache = |e: &&Event| {
-                e.kv.mod_revision <= until && e.kv.key.starts_with(cache.key_prefix.as_bytes())
-            };
+            let of_cache = |e: &&Event| e.kv.mod_revision <= until && e.kv.key.starts_with(cache.key_prefix.as_bytes());
             for event in batch.events.iter().filter(of_cache) {
                 let event = self.missed(cache, event)?;
                 bytes += event.frame.len();

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::{Server, Shared};
-use crate::http::{OMIT, Response};
 use crate::http::body::{BoxError, ReqBody};
+use crate::http::{OMIT, Response};
 use crate::pipeline::entry::{self, Peer};
 
 /// A tower service that answers requests as one user.

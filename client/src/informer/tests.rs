@@ -5,8 +5,8 @@ use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 
 use http::{Request, Response};
-use http_body_util::{BodyExt, StreamBody};
 use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::Body;
 use parking_lot::Mutex;

@@ -13,9 +13,7 @@ pub struct Counts<'a> {
 /// Pods of the same namespace that the constraint counts on a node; Pods that are ending do not count.
 fn matching(pod: &PodInfo, constraint: &SpreadConstraint, node: &NodeInfo) -> i64 {
     let count = node.pods.iter().filter(|other| {
-        other.namespace == pod.namespace
-            && !other.deleting
-            && constraint.selector.matches(&other.labels)
+        other.namespace == pod.namespace && !other.deleting && constraint.selector.matches(&other.labels)
     });
     i64::try_from(count.count()).unwrap_or(i64::MAX)
 }

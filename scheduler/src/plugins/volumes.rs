@@ -6,7 +6,6 @@ use std::sync::Arc;
 use client::volumes::{self, WAIT_FOR_CONSUMER, best, class_of_claim, volume_name};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PodSpec};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::ResourceExt;
 
 use super::Reason;
 use crate::labels::node_terms;
@@ -39,8 +38,8 @@ pub struct Choice {
 
 /// Names of the claims that a Pod uses, and whether each is made for the Pod alone.
 pub fn claims(pod: &str, spec: &PodSpec) -> Vec<(String, bool)> {
-    let each = spec.volumes.iter().flatten();
-    let claims = each.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+    let volumes = spec.volumes.iter().flatten();
+    let claims = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(source), _) => Some((source.claim_name.clone(), false)),
         (_, Some(_)) => Some((format!("{pod}-{}", volume.name), true)),
         _ => None,
@@ -49,7 +48,7 @@ pub fn claims(pod: &str, spec: &PodSpec) -> Vec<(String, bool)> {
 }
 
 impl PodVolumes {
-    /// Looks at a Pod's claims, as [`claims`] gives them.
+    /// Looks at a Pod's claims, which are as [`claims`] gives them.
     ///
     /// # Errors
     /// Why the Pod can go nowhere, in upstream's words.
@@ -150,16 +149,19 @@ mod tests {
     use super::*;
     use crate::decide::tests::node;
 
+    fn claims_of_pod() -> Vec<(String, bool)> {
+        let spec = json!({"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+        claims("p", &serde_json::from_value(spec).unwrap())
+    }
+
     fn volumes_of(claim: Option<Value>, volume: Option<Value>, provisioner: &str) -> Result<PodVolumes, String> {
         let claim = claim.map(|claim| Arc::new(serde_json::from_value::<PersistentVolumeClaim>(claim).unwrap()));
         let volume = volume.map(|volume| Arc::new(serde_json::from_value::<PersistentVolume>(volume).unwrap()));
         let class = json!({"metadata": {"name": "w"}, "provisioner": provisioner,
             "volumeBindingMode": WAIT_FOR_CONSUMER});
         let class: Arc<StorageClass> = Arc::new(serde_json::from_value(class).unwrap());
-        let spec = json!({"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
-        let spec: PodSpec = serde_json::from_value(spec).unwrap();
         PodVolumes::of(
-            &claims("p", &spec),
+            &claims_of_pod(),
             |_| claim.clone(),
             |_| volume.clone(),
             |name| (name == "w").then(|| class.clone()),

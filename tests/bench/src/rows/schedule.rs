@@ -14,6 +14,8 @@ const NODES: u64 = 1000;
 const PODS: usize = 2000;
 /// Marks the nodes; the Pods ask for it, so that none lands on a node that would run it.
 const MARK: &str = "bench.cox/fake";
+/// What new nodes set in motion (networks, slices of the cluster's DNS) comes to rest before the measurement begins.
+const SETTLE: Duration = Duration::from_secs(5);
 /// Ends a run that hangs.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// What a watch's line of a new object begins with: with a field selector, an object is new when it comes to match.
@@ -27,6 +29,7 @@ pub async fn deployment(target: &Target) -> Result<f64> {
     load::once_each(&access, CLIENTS, NODES, nodes).await.context("make the nodes")?;
     let mut connection = access.connect().await?;
     schedulable(&mut connection).await?;
+    tokio::time::sleep(SETTLE).await;
     let mut watch = access.connect().await?;
     let bound = "watch=true&fieldSelector=spec.nodeName%21%3D";
     watch.watch(&format!("/api/v1/namespaces/{namespace}/pods?{bound}")).await?;
@@ -40,17 +43,15 @@ pub async fn deployment(target: &Target) -> Result<f64> {
     Ok(rate)
 }
 
-/// A Node that says it is ready, with a Pod network of its own, so that nobody gives it one.
+/// A Node that says it is ready.
 fn node(number: u64) -> String {
     let now = "2100-01-01T00:00:00Z";
     let conditions = json!([{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "fake",
         "lastHeartbeatTime": now, "lastTransitionTime": now}]);
     let resources = json!({"cpu": "32", "memory": "256Gi", "pods": "110", "ephemeral-storage": "100Gi"});
-    let cidr = format!("100.{}.{}.0/24", 64 + number / 256, number % 256);
     json!({
         "metadata": {"name": format!("fake-{number}"),
             "labels": {MARK: "", "kubernetes.io/hostname": format!("fake-{number}")}},
-        "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
         "status": {"conditions": conditions, "capacity": resources, "allocatable": resources},
     })
     .to_string()
