@@ -1,6 +1,7 @@
 //! Serves the API on a loopback port for trials: `serve DIR PORT [memory]`. DIR gets pki/, store/ and kubeconfig.
 
 #[path = "../tests/support/memory.rs"]
+#[allow(dead_code)]
 mod memory;
 
 use std::net::SocketAddr;
