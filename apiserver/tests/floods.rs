@@ -235,8 +235,8 @@ async fn headers_without_end_are_refused() {
 async fn many_lists_at_once_are_all_answered() {
     let server = listening_with(|config| config.settings.limits.in_flight = 8).await;
     let admin = server.admin();
-    for number in 0..300 {
-        create(&admin, &format!("m{number}"), 2000).await;
+    for number in 0..100 {
+        create(&admin, &format!("m{number}"), 1000).await;
     }
     let pair = server.pki().ca.issue(
         &apiserver_auth::pki::Profile::client("lister", &["system:masters"]),
@@ -245,9 +245,9 @@ async fn many_lists_at_once_are_all_answered() {
     );
     let pair = pair.unwrap();
     let mut all = Vec::new();
-    for connection in 0..8 {
+    for connection in 0..6 {
         let sender = h2(&server, Some((&pair.certificate, &pair.key))).await;
-        for list in 0..25 {
+        for list in 0..12 {
             let mut sender = sender.clone();
             all.push(tokio::spawn(async move {
                 // Each form of an answer, each list from another revision's cache.
@@ -263,7 +263,7 @@ async fn many_lists_at_once_are_all_answered() {
     assert_eq!(get(&admin, &format!("{MAPS}/m1")).await.0, 200);
     for answer in all {
         let (code, size) = tokio::time::timeout(PATIENCE * 2, answer).await.unwrap().unwrap();
-        assert!(code == 429 || (code == 200 && size > 600_000), "{code} {size}");
+        assert!(code == 429 || (code == 200 && size > 100_000), "{code} {size}");
     }
 }
 

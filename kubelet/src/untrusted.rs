@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// A line of a container's log.
 pub fn log_line(bytes: &[u8]) {
     if let Some(entry) = crate::logs::entry::parse(bytes) {
-        drop(entry.nanos());
+        std::hint::black_box(entry.nanos());
     }
 }
 

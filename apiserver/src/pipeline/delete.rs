@@ -17,9 +17,6 @@ use crate::cache::Cached;
 use crate::http::{Response, response};
 use crate::quirks;
 
-/// The last second that a time can name: the end of the year 9999.
-const LAST: i64 = 253_402_300_799;
-
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -205,7 +202,7 @@ fn mark(object: &mut Object, seconds: i64) {
 
 fn mark_at(object: &mut Object, at: i64, seconds: i64) {
     let metadata = object::metadata_mut(object);
-    metadata.insert("deletionTimestamp".to_owned(), json!(api::time::rfc3339(at.min(LAST))));
+    metadata.insert("deletionTimestamp".to_owned(), json!(api::time::rfc3339(at)));
     metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
 }
 

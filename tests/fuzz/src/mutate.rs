@@ -77,7 +77,7 @@ fn bytes(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             for _ in 0..=rng.below(4) {
                 let at = rng.below(input.len());
                 if let Some(byte) = input.get_mut(at) {
-                    *byte = if rng.one_in(2) { *byte ^ (1 << rng.below(8)) } else { rng.next() as u8 };
+                    *byte = if rng.one_in(2) { *byte ^ (1 << rng.below(8)) } else { rng.word() as u8 };
                 }
             }
         }

@@ -11,11 +11,11 @@ impl Rng {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let mut rng = Self(seed ^ name ^ input.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        rng.next();
+        rng.word();
         rng
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Rng {
 
     /// A number below `end`; 0 when there is none.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % (end.max(1) as u64)) as usize
+        (self.word() % (end.max(1) as u64)) as usize
     }
 
     /// Whether something of one in `n` happens.

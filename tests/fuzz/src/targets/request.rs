@@ -13,6 +13,7 @@ use super::{Target, text};
 use crate::mutate::Shape;
 
 #[path = "../../../../apiserver/tests/support/memory.rs"]
+#[allow(dead_code)]
 mod memory;
 
 pub const TARGETS: &[Target] = &[Target {
