@@ -1,13 +1,14 @@
 //! The command line: which words start what. Words that are not here are the kubectl-like verbs and go to `ctl`.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, layout};
+use crate::{commands, daemon, layout};
 
 /// A complete Kubernetes cluster in one small binary.
 #[derive(Parser)]
@@ -260,6 +261,14 @@ fn parse_mirror(text: &str) -> Result<(String, String), String> {
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    // kubectl's global flags may stand before the verb.
+    let is_flag = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word.starts_with('-') && !matches!(&*word, "-h" | "--help" | "-V" | "--version")
+    };
+    if args.get(1).is_some_and(is_flag) {
+        return ctl::main(args.into_iter().skip(1).collect());
+    }
     // A detached cluster is the same command line, run again with the pipe for its word to the parent.
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -285,7 +294,9 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            daemon::say_failed(&error);
+            // Standard error may be a file on a full disk: then there is nobody left to tell.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -14,56 +14,64 @@ use crate::field::{FieldError, Path};
 use crate::meta::Gvk;
 use crate::status::{Reason, Status};
 
-/// Reads the body of a merge patch or strategic merge patch, which must be an object.
+/// Reads the body of a merge patch or strategic merge patch, which must be an object, and what stands twice in it.
+/// `prefix` is what messages begin with.
 ///
 /// # Errors
 /// `BadRequest` with upstream's words for bytes that are no JSON or no object.
-pub fn parse_object(body: &[u8]) -> Result<Value, Status> {
-    let value = parse(body)?;
+pub fn parse_object(body: &[u8], prefix: &str) -> Result<(Value, Vec<String>), Status> {
+    let (value, duplicates) = parse(body, prefix)?;
     match value {
-        Value::Object(_) => Ok(value),
+        Value::Object(_) => Ok((value, duplicates)),
         Value::Null => Err(Status::bad_request("Invalid JSON Patch")),
-        other => Err(wrong_type(kind_of(&other), "map[string]interface {}")),
+        other => Err(wrong_type(prefix, kind_of(&other), "map[string]interface {}")),
     }
 }
 
-/// Reads the body of a JSON patch, which must be a list of operations.
+/// Reads the body of a JSON patch, which must be a list of operations, and what is unknown or stands twice in it.
 ///
 /// # Errors
 /// `BadRequest` with upstream's words for bytes that are no JSON or no list of objects; `RequestEntityTooLarge` for
 /// more
 /// operations than are allowed.
-pub fn parse_operations(body: &[u8]) -> Result<Value, Status> {
-    let value = parse(body)?;
+pub fn parse_operations(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    const PREFIX: &str = "error decoding patch: ";
+    let (value, duplicates) = parse(body, PREFIX)?;
     let Value::Array(operations) = &value else {
         return match value {
-            Value::Null => Ok(Value::Array(Vec::new())),
-            other => Err(wrong_type(kind_of(&other), "[]handlers.jsonPatchOp")),
+            Value::Null => Ok((Value::Array(Vec::new()), Vec::new())),
+            other => Err(wrong_type(PREFIX, kind_of(&other), "[]handlers.jsonPatchOp")),
         };
     };
     if let Some(other) = operations.iter().find(|op| !op.is_object() && !op.is_null()) {
-        return Err(wrong_type(kind_of(other), "handlers.jsonPatchOp"));
+        return Err(wrong_type(PREFIX, kind_of(other), "handlers.jsonPatchOp"));
     }
     if operations.len() > json::MAX_OPERATIONS {
         let message = format!(
-            "The allowed maximum operations in a JSON patch is {}, got {}",
+            "Request entity too large: The allowed maximum operations in a JSON patch is {}, got {}",
             json::MAX_OPERATIONS,
             operations.len()
         );
         return Err(Status::failure(Reason::RequestEntityTooLarge, message));
     }
-    Ok(value)
+    let mut problems: Vec<String> = duplicates.iter().map(|problem| format!("json patch {problem}")).collect();
+    for (at, operation) in operations.iter().enumerate() {
+        let members = operation.as_object().into_iter().flat_map(|members| members.keys());
+        let unknown = members.filter(|key| !["op", "path", "from", "value"].contains(&key.as_str()));
+        problems.extend(unknown.map(|key| format!("json patch unknown field \"[{at}].{key}\"")));
+    }
+    Ok((value, problems))
 }
 
-fn parse(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body).map_err(|error| {
+fn parse(body: &[u8], prefix: &str) -> Result<(Value, Vec<String>), Status> {
+    codec::parse_json(body).map_err(|error| {
         let why = codec::syntax_error(body).unwrap_or_else(|| error.to_string());
-        Status::bad_request(format!("error decoding patch: {why}"))
+        Status::bad_request(format!("{prefix}{why}"))
     })
 }
 
 /// A type's name as Go's JSON decoder says it.
-fn kind_of(value: &Value) -> &'static str {
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -74,8 +82,8 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-fn wrong_type(kind: &str, wanted: &str) -> Status {
-    Status::bad_request(format!("error decoding patch: json: cannot unmarshal {kind} into Go value of type {wanted}"))
+fn wrong_type(prefix: &str, kind: &str, wanted: &str) -> Status {
+    Status::bad_request(format!("{prefix}json: cannot unmarshal {kind} into Go value of type {wanted}"))
 }
 
 /// The answer to a patch that makes something which is no object of its kind: 422 with one cause, the field `patch`.
@@ -91,9 +99,3 @@ fn inapplicable() -> Status {
     status
 }
 
-/// A failure that upstream did not foresee as an answer: code 500 without a reason.
-fn unexpected(message: impl Into<String>) -> Status {
-    let mut status = Status::failure(Reason::InternalError, message);
-    status.reason = None;
-    status
-}

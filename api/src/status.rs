@@ -194,6 +194,21 @@ impl Status {
         status
     }
 
+    /// A failure that upstream did not foresee as an answer: code 500 without a reason.
+    pub fn unexpected(message: impl Into<String>) -> Self {
+        let mut status = Self::failure(Reason::InternalError, message);
+        status.reason = None;
+        status
+    }
+
+    /// The path is served, but not by this method.
+    pub fn no_such_method() -> Self {
+        let text = "the server does not allow this method on the requested resource";
+        let mut status = Self::failure(Reason::MethodNotAllowed, text);
+        status.details = Some(Box::default());
+        status
+    }
+
     pub fn expired(message: impl Into<String>) -> Self {
         Self::failure(Reason::Expired, message)
     }

@@ -1,6 +1,7 @@
 //! How a server is started.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use api::Table;
 use apiserver_auth::pki::Pki;
@@ -31,6 +32,37 @@ pub struct Settings {
     pub node_ports: (u16, u16),
     /// Open connections at most; more wait to be accepted.
     pub max_connections: usize,
+    pub limits: Limits,
+}
+
+/// What clients may take of the server, so that none keeps out the others.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time whose clients have not shown who they are.
+    pub strangers: usize,
+    /// Such a connection is closed when it made no request for so long (upstream's `ReadHeaderTimeout`).
+    pub stranger_idle: Duration,
+    /// As `stranger_idle`, of clients that are known. They keep connections for 90 s (Go's default), so theirs end first.
+    pub known_idle: Duration,
+    /// The TLS handshake must be done by then.
+    pub handshake: Duration,
+    /// Requests of connections that are answered at a time, but for watches and tunnels.
+    pub in_flight: usize,
+    /// A request waits so long for its turn, then it is refused with 429.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            strangers: 1024,
+            stranger_idle: Duration::from_secs(32),
+            known_idle: Duration::from_secs(120),
+            handshake: Duration::from_secs(10),
+            in_flight: 600,
+            patience: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Config {
@@ -48,6 +80,7 @@ impl Settings {
             service_network: Network { first: Ipv4Addr::new(10, 96, 0, 0), prefix: 12 },
             node_ports: (30000, 32767),
             max_connections: 8192,
+            limits: Limits::default(),
         }
     }
 

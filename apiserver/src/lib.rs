@@ -22,8 +22,9 @@ mod rows;
 mod server;
 mod storage;
 mod subresources;
+pub mod untrusted;
 mod yaml;
 
-pub use config::{Config, Network, Settings};
+pub use config::{Config, Limits, Network, Settings};
 pub use http::Body;
 pub use server::{InProcess, Server, StartError};

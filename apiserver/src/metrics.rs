@@ -65,15 +65,32 @@ pub struct Metrics {
     requests: RwLock<HashMap<Key, Arc<Counted>>>,
     watches: Mutex<BTreeMap<Gvr, Arc<AtomicI64>>>,
     panics: AtomicU64,
+    connections: Arc<AtomicI64>,
+    cuts: [AtomicU64; CUTS.len()],
+    /// Requests that were refused because too many others were at work.
+    refused: AtomicU64,
 }
+
+/// Why a connection was closed before its client wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The TLS handshake took too long.
+    Handshake,
+    /// There were too many connections whose clients had not shown who they are.
+    Crowded,
+    /// Nothing was asked over it for too long.
+    Idle,
+}
+
+const CUTS: [&str; 3] = ["handshake", "crowded", "idle"];
 
 /// Kinds of requests counted apart; paths beyond are not counted, so that odd requests cannot grow the table for ever.
 const MOST_LABELS: usize = 4096;
 
-/// Counts an open watch until it is dropped.
-pub struct OpenWatch(Arc<AtomicI64>);
+/// Counts an open watch, or connection, until it is dropped.
+pub struct Open(Arc<AtomicI64>);
 
-impl Drop for OpenWatch {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -106,10 +123,23 @@ impl Metrics {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn watch_opened(&self, gvr: &Gvr) -> OpenWatch {
+    pub fn watch_opened(&self, gvr: &Gvr) -> Open {
         let counter = self.watches.lock().entry(gvr.clone()).or_default().clone();
         counter.fetch_add(1, Ordering::Relaxed);
-        OpenWatch(counter)
+        Open(counter)
+    }
+
+    pub fn connection_opened(&self) -> Open {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Open(self.connections.clone())
+    }
+
+    pub fn cut(&self, why: Cut) {
+        self.cuts[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The Prometheus text; `objects` are numbers of stored objects by resource, `store` what the store says of itself.
@@ -161,6 +191,14 @@ impl Metrics {
         for (resource, count) in objects {
             writeln!(out, "apiserver_storage_objects{{resource=\"{resource}\"}} {count}")?;
         }
+        writeln!(out, "# TYPE cox_apiserver_connections gauge")?;
+        writeln!(out, "cox_apiserver_connections {}", self.connections.load(Ordering::Relaxed))?;
+        writeln!(out, "# TYPE cox_apiserver_connections_cut_total counter")?;
+        for (why, count) in CUTS.iter().zip(&self.cuts) {
+            writeln!(out, "cox_apiserver_connections_cut_total{{why=\"{why}\"}} {}", count.load(Ordering::Relaxed))?;
+        }
+        writeln!(out, "# TYPE apiserver_dropped_requests_total counter")?;
+        writeln!(out, "apiserver_dropped_requests_total {}", self.refused.load(Ordering::Relaxed))?;
         writeln!(out, "# TYPE apiserver_request_panics_total counter")?;
         writeln!(out, "apiserver_request_panics_total {}", self.panics.load(Ordering::Relaxed))
     }

@@ -45,6 +45,18 @@ const RETURNED_WHEN_DELETED: &[(&str, &str)] = &[
 /// Resources whose dependents stay unless the caller says otherwise.
 const ORPHANS_BY_DEFAULT: &[(&str, &str)] = &[("", "replicationcontrollers"), ("batch", "jobs")];
 
+/// Resources whose every use is warned of.
+const DEPRECATED: &[(&str, &str, &str)] = &[
+    ("", "endpoints", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+    ("", "componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+];
+
+/// What a client of the resource is warned of, if of anything.
+pub fn deprecation(gvr: &Gvr) -> Option<&'static str> {
+    let found = DEPRECATED.iter().find(|(group, resource, _)| *group == gvr.group && *resource == gvr.resource);
+    found.map(|(_, _, text)| *text)
+}
+
 /// Storage prefixes of objects that die after these seconds.
 pub const TIME_TO_LIVE: &[(&str, u64)] = &[("events", 3600)];
 

@@ -3,60 +3,35 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use apiserver::{Config, Server};
-use apiserver_auth::pki::Pki;
-use support::memory::Memory;
+use support::listening::{Listening, listening};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
-struct Listening {
-    dir: tempfile::TempDir,
-    address: SocketAddr,
-    stop: CancellationToken,
-    serving: tokio::task::JoinHandle<()>,
-}
-
-async fn listening() -> Listening {
-    let dir = tempfile::tempdir().unwrap();
-    let now = jiff::Timestamp::now();
-    let pki = Pki::ensure(&dir.path().join("pki"), &[], now).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let kubeconfig = pki.kubeconfig(&format!("https://{address}"), &Pki::admin(), now).unwrap();
-    std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
-    let server = Server::start(Config::new(pki, address), Memory::new()).await.unwrap();
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
-    let serving = tokio::spawn(async move { server.serve(listener, stopping).await.unwrap() });
-    Listening { dir, address, stop, serving }
-}
-
-impl Listening {
-    /// Runs kubectl; its output, or `None` where there is no kubectl.
-    async fn kubectl(&self, args: &'static [&'static str]) -> Option<(bool, String)> {
-        let (kubeconfig, cache) = (self.dir.path().join("kubeconfig"), self.dir.path().join("cache"));
-        let run = move || {
-            Command::new("kubectl")
-                .arg("--kubeconfig")
-                .arg(kubeconfig)
-                .arg("--cache-dir")
-                .arg(cache)
-                .arg("--request-timeout=50s")
-                .args(args)
-                .output()
-        };
-        match tokio::task::spawn_blocking(run).await.unwrap() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            output => {
-                let output = output.unwrap();
-                let text = [output.stdout, output.stderr].concat();
-                Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
-            }
+/// Runs kubectl; its output, or `None` where there is no kubectl.
+async fn kubectl(c: &Listening, args: &'static [&'static str]) -> Option<(bool, String)> {
+    let (kubeconfig, cache) = (c.dir.path().join("kubeconfig"), c.dir.path().join("cache"));
+    if !kubeconfig.exists() {
+        std::fs::write(&kubeconfig, c.kubeconfig()).unwrap();
+    }
+    let run = move || {
+        Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .arg("--cache-dir")
+            .arg(cache)
+            .arg("--request-timeout=50s")
+            .args(args)
+            .output()
+    };
+    match tokio::task::spawn_blocking(run).await.unwrap() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        output => {
+            let output = output.unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
         }
     }
 }
@@ -80,10 +55,10 @@ async fn kubectl_works() {
         (&["delete", "configmap", "a"], "configmap \"a\" deleted"),
     ];
     for (args, expected) in lines {
-        let Some((good, text)) = c.kubectl(args).await else { return };
+        let Some((good, text)) = kubectl(&c, args).await else { return };
         assert!(good && text.contains(expected), "kubectl {args:?}: {text}");
     }
-    let (good, text) = c.kubectl(&["get", "configmap", "a"]).await.unwrap();
+    let (good, text) = kubectl(&c, &["get", "configmap", "a"]).await.unwrap();
     assert!(!good && text.contains("configmaps \"a\" not found"), "{text}");
     c.stop.cancel();
     c.serving.await.unwrap();
@@ -110,7 +85,7 @@ async fn kubectl_creates_every_kind_that_it_has_a_verb_for() {
     ];
     for (args, expected) in lines {
         let args: &'static [&'static str] = Vec::leak([&["create"], *args].concat());
-        let Some((good, text)) = c.kubectl(args).await else { return };
+        let Some((good, text)) = kubectl(&c, args).await else { return };
         assert!(good && text.contains(expected), "kubectl {args:?}: {text}");
     }
     c.stop.cancel();
@@ -129,7 +104,7 @@ async fn clients_that_say_nothing_or_rubbish_stop_nobody() {
     let mut answer = Vec::new();
     let read = rubbish.read_to_end(&mut answer);
     tokio::time::timeout(Duration::from_secs(30), read).await.unwrap().unwrap_or_default();
-    let Some((good, text)) = c.kubectl(&["get", "--raw", "/readyz"]).await else { return };
+    let Some((good, text)) = kubectl(&c, &["get", "--raw", "/readyz"]).await else { return };
     assert!(good && text.contains("ok"), "{text}");
     drop(silent);
 }

@@ -13,7 +13,10 @@ const SERVICE: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metri
 async fn it_shows_as_metrics_servers_would() {
     let c = cluster().await;
     let list = c.get(GROUP).await.expect(200);
-    let resource = |name: &str, namespaced: bool, kind: &str| json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]});
+    let resource = |name: &str, namespaced: bool, kind: &str| {
+        let verbs = ["get", "list"];
+        json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs})
+    };
     assert_eq!(
         list["resources"],
         json!([resource("nodes", false, "NodeMetrics"), resource("pods", true, "PodMetrics")])

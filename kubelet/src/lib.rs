@@ -32,6 +32,7 @@ mod services;
 mod spec;
 mod static_pods;
 mod time;
+pub mod untrusted;
 mod volumes;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod testing;
 
 pub use config::{Config, ServingCertificate};
 pub use run::run;
+pub use volumes::shared::share_mounts;
 
 /// What an API error says, without the client's decoration: the server's message where there is one.
 fn text(error: &kube::Error) -> String {

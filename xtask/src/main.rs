@@ -1,8 +1,8 @@
 //! `cargo xtask …`: what developers run besides cargo itself.
 
 mod bench;
+mod fuzz;
 mod generate;
-mod hello;
 mod tidy;
 
 use std::process::ExitCode;
@@ -14,6 +14,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   generate [--from DIR] [--protos DIR]
                           write api/data/ from the published documents of a Kubernetes version; protobuf.txt too when
                           DIR (staging/src/k8s.io of its source) is given
+  fuzz [--target T] [--seconds N] [--seed S] [--inputs N] [--input N]
+                          run the fuzz targets, N seconds each (20), or one input again as a finding says
   hello-image FILE        build the hello app and write its image as a docker-archive
   tidy                    check what a program can check of the house rules";
 
@@ -26,7 +28,8 @@ fn main() -> ExitCode {
         ["generate", "--from", from] => generate::write(from.as_ref(), None),
         ["generate", "--protos", protos] => generate::write(&generate::published(), Some(protos.as_ref())),
         ["generate", "--from", from, "--protos", protos] => generate::write(from.as_ref(), Some(protos.as_ref())),
-        ["hello-image", file] => hello::write_image(&root(), file.as_ref()),
+        ["hello-image", file] => testkit::hello::image().and_then(|image| image.write(file.as_ref())),
+        ["fuzz", words @ ..] => fuzz::run(&root(), words),
         ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

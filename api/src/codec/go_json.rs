@@ -1,9 +1,30 @@
 //! What Go's JSON scanner says about bytes that are no JSON. Only run after our own parser refused them.
 
 /// Why the bytes are no JSON, in the words of Go's `encoding/json`; `None` when they are.
-pub(crate) fn syntax_error(bytes: &[u8]) -> Option<String> {
+pub fn syntax_error(bytes: &[u8]) -> Option<String> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.document().err()
+}
+
+/// Whether JSON is nested deeper than Go reads it. What our parser passes over has no limit of its own.
+pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
+    const MAX: usize = 10_000;
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX {
+            return true;
+        }
+    }
+    false
 }
 
 /// The bytes with what Go's decoder replaces replaced: bytes that are no UTF-8 and escapes of lone surrogates become

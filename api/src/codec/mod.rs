@@ -5,10 +5,14 @@
 
 mod go_json;
 mod go_names;
+mod loose;
+mod patched;
 mod scalars;
 mod seed;
 
-pub(crate) use go_json::syntax_error;
+pub use go_json::syntax_error;
+pub use loose::{decode_options, options_of, parse_json};
+pub use patched::{Refusal, decode_patched};
 
 use serde_json::Value;
 
@@ -61,6 +65,9 @@ pub fn decode(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidation) -
     match decoded {
         Ok(object) => {
             body.check_version(&Claim::of_object(&object))?;
+            if context.has_skipped() && go_json::is_too_deep(bytes) {
+                return Err(body.unrecognized("couldn't get version/kind; json parse error: exceeded max depth"));
+            }
             finish(object, context.into_problems(), gvk, mode)
         }
         Err(error) => {

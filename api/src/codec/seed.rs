@@ -28,11 +28,13 @@ pub(super) struct Context<'s> {
     path: Vec<Step<'s>>,
     problems: Vec<String>,
     failure: Option<String>,
+    /// Whether a value was passed over unread.
+    skipped: bool,
 }
 
 impl<'s> Context<'s> {
     pub fn new(mode: FieldValidation) -> Self {
-        Self { mode, path: Vec::new(), problems: Vec::new(), failure: None }
+        Self { mode, path: Vec::new(), problems: Vec::new(), failure: None, skipped: false }
     }
 
     /// Decodes a whole object; null is the empty one.
@@ -47,6 +49,10 @@ impl<'s> Context<'s> {
     /// Whether the pass found nothing wrong: if it failed, the bytes did.
     pub fn is_unhurt(&self) -> bool {
         self.failure.is_none()
+    }
+
+    pub fn has_skipped(&self) -> bool {
+        self.skipped
     }
 
     /// Unknown and duplicate fields.
@@ -343,6 +349,7 @@ impl<'s> Context<'s> {
             return Ok(());
         }
         from.next_value::<IgnoredAny>()?;
+        self.skipped = true;
         self.note("unknown", &key);
         Ok(())
     }

@@ -145,12 +145,12 @@ fn docker_config(data: &Object, key: &str, path: &Path, errors: &mut ErrorList) 
         errors.push(FieldError::required(&path.key(key), ""));
         return;
     };
-    let parsed = STANDARD.decode(value).ok().map(|bytes| serde_json::from_slice::<Object>(&bytes));
-    let detail = match parsed {
-        Some(Ok(_)) => return,
-        Some(Err(error)) if error.is_eof() => "unexpected end of JSON input".to_owned(),
-        Some(Err(error)) => error.to_string(),
-        None => "illegal base64 data".to_owned(),
+    let detail = match STANDARD.decode(value) {
+        Ok(bytes) => match serde_json::from_slice::<Object>(&bytes) {
+            Ok(_) => return,
+            Err(error) => crate::codec::syntax_error(&bytes).unwrap_or_else(|| error.to_string()),
+        },
+        Err(_) => "illegal base64 data".to_owned(),
     };
     errors.push(FieldError::invalid(&path.key(key), "<secret contents redacted>", detail));
 }

@@ -21,7 +21,12 @@ pub fn hooks() -> Hooks {
 }
 
 fn defaults(node: &mut Object) {
-    ensure(node, "spec");
+    let spec = ensure(node, "spec");
+    // One network is what older clients write; it is the first of the list (upstream's conversion).
+    let one = text(spec, "podCIDR").to_owned();
+    if !one.is_empty() && texts(spec, "podCIDRs").next().is_none_or(|(_, first)| first != one) {
+        spec.insert("podCIDRs".to_owned(), vec![one].into());
+    }
     let status = ensure(node, "status");
     for key in ["capacity", "allocatable"] {
         object_mut(status, key).into_iter().for_each(round_resources);

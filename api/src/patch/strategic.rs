@@ -6,7 +6,7 @@ mod list;
 
 use serde_json::Value;
 
-use super::{inapplicable, unexpected};
+use super::inapplicable;
 use crate::Object;
 use crate::schema::Schema;
 use crate::status::Status;
@@ -150,12 +150,12 @@ fn ordered_lists<'p>(
 
 fn unknown_directive(directive: &Value, map: &Object) -> Status {
     let map = Value::Object(map.clone());
-    unexpected(format!("unknown patch type: {} in map: {}", go_value(directive), go_value(&map)))
+    Status::unexpected(format!("unknown patch type: {} in map: {}", go_value(directive), go_value(&map)))
 }
 
 fn no_merge_key(item: &Object, key: &str) -> Status {
     let item = Value::Object(item.clone());
-    unexpected(format!("map: {} does not contain declared merge key: {key}", go_value(&item)))
+    Status::unexpected(format!("map: {} does not contain declared merge key: {key}", go_value(&item)))
 }
 
 fn wrong_kind(wanted: &str, value: &Value) -> Status {
@@ -168,7 +168,7 @@ fn wrong_kind(wanted: &str, value: &Value) -> Status {
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
     };
-    unexpected(format!("expected a {wanted}, but received a {kind}"))
+    Status::unexpected(format!("expected a {wanted}, but received a {kind}"))
 }
 
 /// A value as Go's `%v` prints it.

@@ -52,8 +52,12 @@ pub fn create(object: &Object, namespaced: bool, rule: NameRule, errors: &mut Er
     if name.is_empty() {
         errors.push(FieldError::required(&path.child("name"), "name or generateName is required"));
     } else {
-        let wrong = rule.check(name).into_iter().chain(segment_errors(name, rule));
-        errors.extend(wrong.map(|m| FieldError::invalid(&path.child("name"), name, m)));
+        // Upstream asks whether a name is a path segment only where the kind's own rule has nothing against it.
+        let wrong = match rule.check(name) {
+            found if found.is_empty() && rule != NameRule::PathSegment => names::path_segment(name),
+            found => found,
+        };
+        errors.extend(wrong.into_iter().map(|m| FieldError::invalid(&path.child("name"), name, m)));
     }
     namespace(object, namespaced, &path.child("namespace"), errors);
     let generation = number(object, "generation");
@@ -63,11 +67,6 @@ pub fn create(object: &Object, namespaced: bool, rule: NameRule, errors: &mut Er
     }
     common(object, &path, errors);
     finalizers(object, &path.child("finalizers"), errors);
-}
-
-/// Every name must be a path segment, which the stricter rules already say.
-fn segment_errors(name: &str, rule: NameRule) -> Vec<String> {
-    if rule == NameRule::PathSegment || rule.check(name).is_empty() { Vec::new() } else { names::path_segment(name) }
 }
 
 /// `metadata` of an object that replaces a stored one. Call [`before_update`] first.

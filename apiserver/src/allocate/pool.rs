@@ -92,12 +92,6 @@ impl Pool {
         (0..size).map(|n| low + (start + n) % size).find(|n| self.is_free(*n))
     }
 
-    /// The range in upstream's words for addresses.
-    pub fn network(&self) -> String {
-        let size = self.last - self.first + 3;
-        format!("{}/{}", Ipv4Addr::from(self.first - 1), 32 - size.trailing_zeros())
-    }
-
     /// The range in upstream's words for ports.
     pub fn range(&self) -> String {
         format!("{}-{}", self.first, self.last)
@@ -116,7 +110,6 @@ mod tests {
     #[test]
     fn gives_each_number_once_and_the_static_band_last() {
         let mut pool = Pool::addresses(Network { first: Ipv4Addr::new(10, 96, 0, 0), prefix: 26 });
-        assert_eq!(pool.network(), "10.96.0.0/26");
         let base = u32::from(Ipv4Addr::new(10, 96, 0, 0));
         let given: Vec<u32> = std::iter::from_fn(|| pool.pick(7)).collect();
         assert_eq!(given.len(), 62);

@@ -142,7 +142,12 @@ fn addresses(state: &mut State, new: &mut Object, old: &Taken, held: &mut Taken)
 
 fn chosen(state: &mut State, asked: &str, old: &Taken, held: &mut Taken) -> Result<(), ErrorList> {
     let path = Path::new("spec").child("clusterIPs");
-    // An address that is none is the validation's to refuse.
+    let found = api::names::ip_legacy(asked);
+    if !found.is_empty() {
+        let first = path.index(0);
+        return Err(found.into_iter().map(|why| FieldError::invalid(&first, asked, why)).collect());
+    }
+    // An address of another family is the validation's to refuse.
     let Ok(address) = asked.parse::<Ipv4Addr>() else { return Ok(()) };
     let number = u32::from(address);
     if old.addresses.contains(&number) {
@@ -153,10 +158,7 @@ fn chosen(state: &mut State, asked: &str, old: &Taken, held: &mut Taken) -> Resu
             held.addresses.push(number);
             return Ok(());
         }
-        Err(Refused::OutOfRange) => {
-            let network = state.addresses.network();
-            format!("the provided IP ({asked}) is not in the valid range. The range of valid IPs is {network}")
-        }
+        Err(Refused::OutOfRange) => "the provided network does not match the current range".to_owned(),
         Err(Refused::InUse) => "provided IP is already allocated".to_owned(),
     };
     Err(vec![FieldError::invalid(&path, json!([asked]), format!("failed to allocate IP {asked}: {why}"))])

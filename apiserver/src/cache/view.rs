@@ -37,7 +37,7 @@ impl View {
         let labels = match labels {
             "" => Selector::everything(),
             text => {
-                Selector::parse(text).map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?
+                Selector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?
             }
         };
         let fields = match fields {

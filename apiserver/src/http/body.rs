@@ -124,6 +124,42 @@ impl Body {
     }
 }
 
+/// Bodies larger than this are not written at once, in bytes.
+const AT_ONCE: usize = 64 * 1024;
+
+impl Body {
+    /// The body, which keeps `guard` until it was written, or for small ones at least until it is taken.
+    pub fn with<G: Send + Unpin + 'static>(self, guard: G) -> Self {
+        match self {
+            Self::Full(bytes) if bytes.len() <= AT_ONCE => Self::Full(bytes),
+            body => Self::stream(Guarded { body, _guard: guard }),
+        }
+    }
+}
+
+/// A body that keeps something as long as it lives.
+struct Guarded<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> http_body::Body for Guarded<G> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BoxError;

@@ -54,17 +54,52 @@ pub enum Offer {
 /// Picks the first acceptable form of the `Accept` header; 406 when there is none. `protobuf` says whether the kind
 /// has a message.
 pub fn accept(headers: &HeaderMap, offer: Offer, protobuf: bool) -> Result<Accept, Status> {
-    let mut any = false;
+    let (mut any, mut known) = (false, false);
     for value in headers.get_all(header::ACCEPT) {
         let Ok(value) = value.to_str() else { continue };
         for range in value.split(',') {
             any = true;
+            known |= is_known(range, protobuf);
             if let Some(accept) = media_range(range.trim(), offer, protobuf) {
                 return Ok(accept);
             }
         }
     }
-    if any { Err(not_acceptable(protobuf)) } else { Ok(Accept::default()) }
+    match (any, known) {
+        (false, _) => Ok(Accept::default()),
+        (true, false) => Err(none_available(protobuf)),
+        (true, true) => Err(not_acceptable(protobuf)),
+    }
+}
+
+/// Whether a media range is of a type that we write, whatever its parameters ask for.
+fn is_known(range: &str, protobuf: bool) -> bool {
+    let kind = range.split(';').next().unwrap_or("").trim();
+    matches!(kind, "application/json" | "*/*" | "application/*" | "" | "application/yaml")
+        || matches!(kind, "application/x-yaml" | "text/yaml")
+        || (protobuf && kind == api::protobuf::CONTENT_TYPE)
+}
+
+/// The 406 when no range of the `Accept` header names a type that we write; `None` when one does, or there is none.
+pub fn refused(headers: &HeaderMap) -> Option<Status> {
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = ranges.flat_map(|value| value.split(',')).peekable();
+    ranges.peek()?;
+    ranges.all(|range| !is_known(range, true)).then(|| none_available(true))
+}
+
+fn none_available(protobuf: bool) -> Status {
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {}", types(protobuf));
+    let mut status = Status::failure(Reason::NotAcceptable, text);
+    status.details = Some(Box::default());
+    status
+}
+
+fn types(protobuf: bool) -> &'static str {
+    match protobuf {
+        true => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        false => "application/json, application/yaml",
+    }
 }
 
 fn media_range(range: &str, offer: Offer, protobuf: bool) -> Option<Accept> {
@@ -98,11 +133,8 @@ fn media_range(range: &str, offer: Offer, protobuf: bool) -> Option<Accept> {
 }
 
 fn not_acceptable(protobuf: bool) -> Status {
-    let types = match protobuf {
-        true => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        false => "application/json, application/yaml",
-    };
-    Status::failure(Reason::NotAcceptable, format!("only the following media types are accepted: {types}"))
+    let text = format!("only the following media types are accepted: {}", types(protobuf));
+    Status::failure(Reason::NotAcceptable, text)
 }
 
 /// The media type of a request's body without parameters; empty when none is named.
@@ -114,11 +146,23 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 /// The format of a create's or update's body.
 pub fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     match content_type(headers) {
+        "" if headers.get(header::CONTENT_TYPE).is_some_and(|value| !value.is_empty()) => Err(unreadable()),
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
         api::protobuf::CONTENT_TYPE => Ok(Format::Protobuf),
-        _ => Err(unsupported(&["application/json", "application/yaml", api::protobuf::CONTENT_TYPE])),
+        _ => Err(unreadable()),
     }
+}
+
+fn unreadable() -> Status {
+    unsupported(&["application/json", "application/yaml", api::protobuf::CONTENT_TYPE])
+}
+
+/// The 415 of an endpoint that takes no body of the named type at all.
+pub fn not_taken() -> Status {
+    let mut status = Status::failure(Reason::UnsupportedMediaType, "415: Unsupported Media Type");
+    status.details = Some(Box::default());
+    status
 }
 
 /// The 415 that names what would be taken.

@@ -80,6 +80,23 @@ fn yaml(value: &Value) -> Vec<u8> {
     crate::yaml::write(value)
 }
 
+/// What upstream's mux answers where nothing is served.
+pub fn page_not_found() -> Response {
+    full(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")
+}
+
+/// What upstream's HTTP server answers to a request line that it cannot read.
+pub fn malformed() -> Response {
+    full(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", "400 Bad Request")
+}
+
+/// Nothing, and that is well.
+pub fn no_content() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// A Status as the answer.
 pub fn status(status: &Status, accept: Accept) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

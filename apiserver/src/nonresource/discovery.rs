@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
-use crate::http::{Response, response};
+use crate::http::{Response, negotiate, response};
 use crate::rows::Rows;
 use crate::server::Shared;
 
@@ -67,6 +67,9 @@ pub fn handle(server: &Shared, parts: &Parts) -> Option<Result<Response, Status>
         ("apis", Some(group), Some(version), None) => discovery::api_resource_list(&rows.table, group, version)?,
         _ => return None,
     };
+    if let Some(refused) = negotiate::refused(&parts.headers) {
+        return Some(Err(refused));
+    }
     Some(Ok(response::full(StatusCode::OK, "application/json", plain)))
 }
 

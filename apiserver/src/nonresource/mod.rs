@@ -4,6 +4,7 @@ mod discovery;
 mod health;
 mod openapi;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::Status;
@@ -22,10 +23,11 @@ pub const GIT_VERSION: &str = "v1.36.2+cox1";
 
 /// Answers a request for a path.
 pub async fn handle(server: &Arc<Shared>, parts: &Parts, _user: &UserInfo) -> Result<Response, Status> {
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(Status::no_such_path());
-    }
     let path = parts.uri.path();
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let query = parts.uri.query().unwrap_or("");
+        return health::handle(server, path, query).map_or_else(|| other_method(path), Ok);
+    }
     match path.trim_end_matches('/') {
         "/version" => Ok(response::full(StatusCode::OK, "application/json", version())),
         oidc::CONFIGURATION_PATH => {
@@ -38,6 +40,7 @@ pub async fn handle(server: &Arc<Shared>, parts: &Parts, _user: &UserInfo) -> Re
             let keys = oidc::key_set(server.access.authenticator.tokens().keys());
             Ok(public(keys.to_string(), oidc::KEY_SET_MEDIA_TYPE))
         }
+        "" => Ok(response::full(StatusCode::OK, "application/json", index(server))),
         "/metrics" => Ok(response::full(StatusCode::OK, "text/plain; version=0.0.4", metrics(server))),
         _ => {
             if let Some(answer) = health::handle(server, path, parts.uri.query().unwrap_or("")) {
@@ -46,8 +49,16 @@ pub async fn handle(server: &Arc<Shared>, parts: &Parts, _user: &UserInfo) -> Re
             if let Some(answer) = openapi::handle(server, parts).await {
                 return answer;
             }
-            discovery::handle(server, parts).unwrap_or_else(|| Err(Status::no_such_path()))
+            discovery::handle(server, parts).unwrap_or_else(|| Ok(response::page_not_found()))
         }
+    }
+}
+
+/// Documents can only be read; what else there is answers any method.
+fn other_method(path: &str) -> Result<Response, Status> {
+    match path.trim_start_matches('/').split('/').next() {
+        Some("api" | "apis" | "version" | "openapi") => Err(Status::no_such_method()),
+        _ => Ok(response::page_not_found()),
     }
 }
 
@@ -56,6 +67,24 @@ fn public(body: String, content_type: &'static str) -> Response {
     let mut response = response::full(StatusCode::OK, content_type, body);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(oidc::CACHE_CONTROL));
     response
+}
+
+/// The paths that there are, as upstream's root lists them.
+fn index(server: &Shared) -> Vec<u8> {
+    let rows = server.rows.load();
+    let mut paths: BTreeSet<String> =
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            .iter()
+            .map(|path| (*path).to_owned())
+            .collect();
+    paths.extend([oidc::CONFIGURATION_PATH.to_owned(), oidc::KEY_SET_PATH.to_owned()]);
+    for row in rows.all() {
+        match row.gvr.group.as_str() {
+            "" => drop(paths.insert(format!("/api/{}", row.gvr.version))),
+            group => paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{}", row.gvr.version)]),
+        }
+    }
+    serde_json::json!({ "paths": paths }).to_string().into_bytes()
 }
 
 fn version() -> Vec<u8> {

@@ -6,14 +6,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Call, create, decode, managed, options, update};
+use super::{Call, create, decode, managed, update};
 use crate::http::Response;
 
 /// Answers an apply patch.
 pub async fn apply(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
-    if call.params.field_manager.is_empty() {
-        return Err(options::invalid("PatchOptions", "fieldManager: Required value: is required for apply patch"));
-    }
     let config = read(call, body)?;
     let force = call.params.force == Some(true);
     let change = |old: &Object| merged(call, Some(old), &config, force);
@@ -28,21 +25,37 @@ pub async fn apply(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
         return Err(call.not_found());
     }
     let new = merged(call, None, &config, force)?;
+    let uid = object::uid(&config);
+    if !uid.is_empty() {
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+        return Err(Status::conflict(&call.row.gvr.group, &call.row.gvr.resource, call.name, &why));
+    }
     let created = create::store(call, new).await?;
     Ok(call.answer(StatusCode::CREATED, &created))
 }
 
 /// The configuration, which must be for the path's object.
 fn read(call: &Call<'_>, body: &Bytes) -> Result<Object, Status> {
-    let document = api::yaml::parse(body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
-    let Value::Object(mut config) = document.value else {
-        return Err(Status::bad_request("error decoding YAML: the configuration is no object"));
+    let bad = |why: &str| Status::bad_request(format!("error decoding YAML: {why}"));
+    let document = api::yaml::parse(body).map_err(|e| bad(&format!("error converting YAML to JSON: {e}")))?;
+    let mut config = match document.value {
+        Value::Object(config) => config,
+        Value::Null => return Err(Status::bad_request("invalid object type: /, Kind=")),
+        other => {
+            let what = api::patch::kind_of(&other);
+            return Err(bad(&format!(
+                "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {what} into Go value of type \
+                 map[string]interface {{}}"
+            )));
+        }
     };
-    let mode = decode::field_validation(call)?;
     if !document.duplicates.is_empty() {
-        match mode {
+        match decode::field_validation(call)? {
             FieldValidation::Strict => {
-                return Err(Status::bad_request(format!("error decoding YAML: {}", document.duplicates.join(", "))));
+                return Err(Status::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+                    document.duplicates.join("\n  ")
+                )));
             }
             FieldValidation::Warn => call.warn(document.duplicates),
             FieldValidation::Ignore => {}
@@ -52,7 +65,7 @@ fn read(call: &Call<'_>, body: &Bytes) -> Result<Object, Status> {
         object::metadata_mut(&mut config).insert("name".to_owned(), call.name.into());
     }
     update::check_name(call, &config)?;
-    decode::settle_namespace(call, &mut config)?;
+    decode::settle_namespace(call, &mut config.clone())?;
     Ok(config)
 }
 
@@ -63,6 +76,7 @@ fn merged(call: &Call<'_>, old: Option<&Object>, config: &Object, force: bool) -
     let decoded = codec::decode_value(Value::Object(merged), &call.row.gvk, schema, decode::field_validation(call)?)?;
     call.warn(decoded.warnings);
     let mut new = decoded.object;
+    decode::settle_namespace(call, &mut new)?;
     decode::default(call, &mut new);
     Ok(new)
 }

@@ -15,7 +15,6 @@ use crate::storage::{self, Layout};
 /// A store that cannot answer, as the client sees it.
 pub fn unavailable(error: store::Error) -> Status {
     match error {
-        store::Error::NoSpace => Status::internal(error),
         store::Error::RequestTooLarge => {
             Status::failure(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
         }
@@ -24,7 +23,8 @@ pub fn unavailable(error: store::Error) -> Status {
             status.details.get_or_insert_default().retry_after_seconds = 1;
             status
         }
-        _ => Status::internal(error),
+        // Upstream hands on what etcd says, without a reason: `Error from server: etcdserver: mvcc: database space exceeded`.
+        _ => Status { reason: None, ..Status::failure(Reason::InternalError, error.to_string()) },
     }
 }
 

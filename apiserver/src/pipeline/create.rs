@@ -28,7 +28,7 @@ pub async fn create(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     let mut object = decode::object(call, body)?;
     decode::settle_namespace(call, &mut object)?;
     if !object::resource_version(&object).is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::unexpected("resourceVersion should not be set on objects to be created"));
     }
     decode::default(call, &mut object);
     managed::note(call, &mut object, None);

@@ -11,11 +11,7 @@ use crate::http::negotiate::{self, Format};
 /// The field validation that the request asks for.
 pub fn field_validation(call: &Call<'_>) -> Result<FieldValidation, Status> {
     let asked = &*call.params.field_validation;
-    FieldValidation::parse(asked).ok_or_else(|| {
-        super::list::invalid_options(&format!(
-            "fieldValidation: Unsupported value: {asked:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-        ))
-    })
+    FieldValidation::parse(asked).ok_or_else(|| Status::bad_request(format!("no field validation {asked:?}")))
 }
 
 /// Decodes a create's or update's body as the row's kind.

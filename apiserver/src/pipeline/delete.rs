@@ -17,6 +17,9 @@ use crate::cache::Cached;
 use crate::http::{Response, response};
 use crate::quirks;
 
+/// The last second that a time can name: the end of the year 9999.
+const LAST: i64 = 253_402_300_799;
+
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -97,18 +100,23 @@ pub async fn run(call: &Call<'_>, asked: &DeleteOptions) -> Result<Outcome, Stat
 
 fn check_preconditions(call: &Call<'_>, asked: &DeleteOptions, old: &Object, cached: &Cached) -> Result<(), Status> {
     let Some(preconditions) = &asked.preconditions else { return Ok(()) };
-    let conflict = |why: String| Status::conflict(&call.row.gvr.group, &call.row.gvr.resource, call.name, &why);
+    // Upstream names the kind here where it names the resource elsewhere.
+    let conflict = |why: String| Status::conflict(&call.row.gvk.group, &call.row.gvk.kind, call.name, &why);
     if let Some(uid) = &preconditions.uid
         && *uid != object::uid(old)
     {
         let stored = object::uid(old);
-        return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}")));
+        return Err(conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({stored}). \
+             The object might have been deleted and then recreated"
+        )));
     }
     if let Some(version) = &preconditions.resource_version
         && *version != cached.revision.to_string()
     {
         return Err(conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). \
+             The object might have been modified",
             cached.revision
         )));
     }
@@ -168,7 +176,7 @@ fn grace(call: &Call<'_>, asked: &DeleteOptions, new: &mut Object, old: &Object)
             (Some(running), Some(wanted)) if wanted < running => {
                 let wanted = wanted.max(0);
                 let end = api::time::parse_rfc3339(object::meta_str(old, "deletionTimestamp")).unwrap_or(0);
-                mark_at(new, end - running + wanted, wanted);
+                mark_at(new, end.saturating_sub(running).saturating_add(wanted), wanted);
                 Graceful::Seconds(wanted)
             }
             (Some(_), _) => Graceful::Pending,
@@ -188,7 +196,7 @@ fn grace(call: &Call<'_>, asked: &DeleteOptions, new: &mut Object, old: &Object)
 
 /// Sets deletionTimestamp and grace period, and counts the generation.
 fn mark(object: &mut Object, seconds: i64) {
-    mark_at(object, prepare::now() + seconds, seconds);
+    mark_at(object, prepare::now().saturating_add(seconds), seconds);
     let metadata = object::metadata_mut(object);
     if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|g| *g > 0) {
         metadata.insert("generation".to_owned(), json!(generation + 1));
@@ -197,7 +205,7 @@ fn mark(object: &mut Object, seconds: i64) {
 
 fn mark_at(object: &mut Object, at: i64, seconds: i64) {
     let metadata = object::metadata_mut(object);
-    metadata.insert("deletionTimestamp".to_owned(), json!(api::time::rfc3339(at)));
+    metadata.insert("deletionTimestamp".to_owned(), json!(api::time::rfc3339(at.min(LAST))));
     metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
 }
 

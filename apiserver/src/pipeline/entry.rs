@@ -14,8 +14,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, header};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::SemaphorePermit;
 
-use super::{Call, collection, create, delete, get, list, patch, update, watch};
+use super::{Call, collection, create, delete, get, list, options, patch, update, watch};
 use crate::http::body::ReqBody;
 use crate::http::negotiate::{self, Accept, Offer, Shape};
 use crate::http::params::Params;
@@ -23,12 +24,13 @@ use crate::http::route::{self, Route, Target};
 use crate::http::{Response, compress, response};
 use crate::rows::Row;
 use crate::server::Shared;
+use crate::server::strangers::Standing;
 
 /// Who is at the other end, as far as the transport knows.
 #[derive(Clone, Debug)]
 pub enum Peer {
-    /// A connection, with the certificates that the client showed.
-    Connection { certificates: Arc<[CertificateDer<'static>]> },
+    /// A connection, with the certificates that the client showed, and how it stands.
+    Connection { certificates: Arc<[CertificateDer<'static>]>, standing: Arc<Standing> },
     /// A component in this process.
     Trusted(Arc<UserInfo>),
 }
@@ -37,6 +39,10 @@ pub enum Peer {
 pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Peer) -> Response {
     let started = Instant::now();
     let mut seen = Seen::default();
+    let running = match peer {
+        Peer::Connection { standing, .. } => Some(standing.begin()),
+        Peer::Trusted(_) => None,
+    };
     let answered = AssertUnwindSafe(dispatch(server, &parts, body, peer, &mut seen)).catch_unwind().await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
@@ -52,7 +58,10 @@ pub async fn handle(server: &Arc<Shared>, parts: Parts, body: ReqBody, peer: &Pe
     let private = HeaderValue::from_static("no-cache, private");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);
     server.metrics.request(&seen.labels, response.status().as_u16(), started.elapsed());
-    response
+    match running {
+        Some(running) => response.map(|body| body.with(running)),
+        None => response,
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -84,9 +93,10 @@ async fn dispatch(
         Route::Resource(target) => {
             let params = Params::parse(query)?;
             let Some(verb) = route::verb(&parts.method, &target, params.watch) else {
-                return Err(Status::method_not_allowed(target.group, target.resource, parts.method.as_str()));
+                return Err(Status::no_such_method());
             };
-            resource(server, parts, body, &user, target, params, verb, seen).await
+            let turns = matches!(peer, Peer::Connection { .. });
+            resource(server, parts, body, &user, target, params, verb, turns, seen).await
         }
     }
 }
@@ -95,10 +105,13 @@ async fn dispatch(
 fn authenticate(server: &Arc<Shared>, parts: &Parts, peer: &Peer) -> Result<Arc<UserInfo>, Status> {
     match peer {
         Peer::Trusted(user) => Ok(user.clone()),
-        Peer::Connection { certificates } => {
+        Peer::Connection { certificates, standing } => {
             let bearer = bearer(parts);
             let now = jiff::Timestamp::now();
             let found = server.access.authenticator.authenticate(certificates, bearer, now, &**server)?;
+            if found.is_some() {
+                standing.vouch();
+            }
             Ok(found.unwrap_or_else(|| server.anonymous.clone()))
         }
     }
@@ -159,19 +172,22 @@ async fn resource(
     target: Target<'_>,
     mut params: Params<'_>,
     verb: &'static str,
+    turns: bool,
     seen: &mut Seen,
 ) -> Result<Response, Status> {
-    let malformed = || Status::bad_request("the path has a malformed escape");
-    let name = route::unescape(target.name).ok_or_else(malformed)?;
-    let namespace = route::unescape(target.namespace).ok_or_else(malformed)?;
+    let (Some(name), Some(namespace)) = (route::unescape(target.name), route::unescape(target.namespace)) else {
+        return Ok(response::malformed());
+    };
     let user = &authorize(server, parts, user, &target, (&namespace, &name), &params, verb)?;
     let rows = server.rows.load();
     let Some(row) = rows.find(target.group, target.version, target.resource).cloned() else {
-        return Err(Status::no_such_path());
+        let known = rows.all().any(|row| row.gvr.group == target.group);
+        return if known { Err(Status::no_such_path()) } else { Ok(response::page_not_found()) };
     };
     drop(rows);
     seen.labels.set(&row, verb, target.subresource);
     check_scope(&row, &target)?;
+    check_segments(&name, &namespace, &target)?;
     check_verb(&row, &target, verb)?;
     params.watch |= target.watch_prefix;
     let offer =
@@ -198,7 +214,8 @@ async fn resource(
         gzip: compress::accepts_gzip(&parts.headers),
         warnings: Mutex::default(),
     };
-    let answered = verbs(&call, parts, body, target.rest).await;
+    call.warn(crate::quirks::deprecation(&row.gvr).map(str::to_owned));
+    let answered = verbs(&call, parts, body, target.rest, turns).await;
     seen.warnings = call.warnings.into_inner();
     answered
 }
@@ -236,8 +253,19 @@ fn check_scope(row: &Row, target: &Target<'_>) -> Result<(), Status> {
     if misplaced { Err(Status::no_such_path()) } else { Ok(()) }
 }
 
+/// Names with an escaped slash and paths that go on below what there is lead nowhere; dots are no names.
+fn check_segments(name: &str, namespace: &str, target: &Target<'_>) -> Result<(), Status> {
+    if name.contains('/') || namespace.contains('/') || (!target.rest.is_empty() && target.subresource != "proxy") {
+        return Err(Status::no_such_path());
+    }
+    if matches!(name, "." | "..") {
+        return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: may not be '{name}'")));
+    }
+    Ok(())
+}
+
 fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> {
-    let refused = || Status::method_not_allowed(target.group, target.resource, verb);
+    let refused = Status::no_such_method;
     if target.subresource.is_empty() {
         let across =
             row.resource.namespaced && target.namespace.is_empty() && matches!(verb, "create" | "deletecollection");
@@ -252,17 +280,48 @@ fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> 
     if subresource.verbs.iter().any(|v| v == verb) { Ok(()) } else { Err(refused()) }
 }
 
-async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -> Result<Response, Status> {
+/// A request's turn, when it comes over a connection: only so many are answered at a time. Bodies are read before, so that
+/// nobody waits for a slow one.
+async fn turn<'c>(call: &Call<'c>, turns: bool) -> Result<Option<SemaphorePermit<'c>>, Status> {
+    if !turns {
+        return Ok(None);
+    }
+    let patience = call.server.settings.limits.patience;
+    match tokio::time::timeout(patience, call.server.turns.acquire()).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        Ok(Err(_)) => unreachable!("the semaphore is never closed"),
+        Err(_) => {
+            call.server.metrics.refused();
+            Err(Status::too_many_requests("Too many requests, please try again later.", 1))
+        }
+    }
+}
+
+async fn verbs(
+    call: &Call<'_>,
+    parts: &Parts,
+    body: ReqBody,
+    rest: &str,
+    turns: bool,
+) -> Result<Response, Status> {
     if !call.subresource.is_empty() && crate::subresources::is_own(call.row, call.subresource) {
         return crate::subresources::handle(call, parts, body, rest).await;
     }
     match call.verb {
         "get" | "list" if crate::resource_metrics::is_measured(call.row) => crate::resource_metrics::handle(call).await,
-        "get" => get::get(call).await,
-        "list" => list::list(call).await,
+        "get" => {
+            let _turn = turn(call, turns).await?;
+            get::get(call).await
+        }
+        "list" => {
+            let _turn = turn(call, turns).await?;
+            list::list(call).await
+        }
         "watch" => watch::watch(call).await,
         _ => {
             let body: Bytes = body.collect().await?;
+            options::check(call)?;
+            let _turn = turn(call, turns).await?;
             match call.verb {
                 "create" if crate::subresources::is_virtual(call.row) => crate::subresources::review(call, &body).await,
                 "create" => create::create(call, &body).await,

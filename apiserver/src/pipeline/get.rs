@@ -17,7 +17,8 @@ pub async fn get(call: &Call<'_>) -> Result<Response, Status> {
 
 /// The object as the resource version of the request asks: newest, any, or not older.
 pub async fn find(call: &Call<'_>) -> Result<Arc<Cached>, Status> {
-    match super::list::parse_revision(&call.params.resource_version)? {
+    let asked = super::list::parse_revision(&call.params.resource_version);
+    match asked.map_err(|error| Status::unexpected(error.to_string()))? {
         None => call.server.fresh().await?,
         Some(0) => {}
         Some(revision) => call.server.reached(revision).await?,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use api::{FieldError, Gvk, Path, Reason, Status};
-use base64::Engine as _;
+use api::field::go_quote;
+use api::{ErrorList, FieldError, Path, Reason, Status};
+use base64::{DecodeError, Engine as _};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,9 @@ use crate::http::Response;
 use crate::http::response;
 
 /// Where a list goes on: upstream's continue token.
-#[derive(Serialize, Deserialize)]
-struct Token {
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Token {
     v: String,
     rv: i64,
     start: String,
@@ -59,46 +61,73 @@ const SHARED_FROM: usize = 64;
 /// Answers a list request.
 pub async fn list(call: &Call<'_>) -> Result<Response, Status> {
     let view = call.view()?;
-    let page = page(call, &view).await?;
-    Ok(Renderer::new(call).list(call, page))
+    let renderer = Renderer::new(call);
+    let (snapshot, after) = begin(call).await?;
+    if renderer.is_whole()
+        && is_all(call, &view, &after)
+        && let Some(items) = call.row.cache.joined_items(call.namespace, snapshot.changed)
+    {
+        return Ok(joined_answer(call, &Page::of(&snapshot, Vec::new()), items));
+    }
+    let page = page_of(call, &view, &snapshot, &after);
+    Ok(renderer.list(call, page))
 }
 
 /// The page that the parameters ask for.
 pub async fn page(call: &Call<'_>, view: &View) -> Result<Page, Status> {
-    let params = &call.params;
+    let (snapshot, after) = begin(call).await?;
+    Ok(page_of(call, view, &snapshot, &after))
+}
+
+/// The state that the parameters ask for, and the key behind which the page begins.
+async fn begin(call: &Call<'_>) -> Result<(Snapshot, String), Status> {
     check_options(call)?;
-    let (snapshot, after) = match &*params.continues {
-        "" => (snapshot(call).await?, String::new()),
+    match &*call.params.continues {
+        "" => Ok((snapshot(call).await?, String::new())),
         token => {
             let token = decode_token(token)?;
-            (continued(call, token.rv).await?, token.start.trim_end_matches('\0').to_owned())
+            Ok((continued(call, token.rv).await?, token.start.trim_end_matches('\0').to_owned()))
         }
-    };
+    }
+}
+
+/// How many objects a page has at most.
+fn limit(call: &Call<'_>) -> usize {
+    let params = &call.params;
+    if params.limit == 0 || params.resource_version == "0" { usize::MAX } else { params.limit as usize }
+}
+
+/// Whether all objects of the namespace are asked for.
+fn is_all(call: &Call<'_>, view: &View, after: &str) -> bool {
+    after.is_empty() && limit(call) == usize::MAX && !view.selects()
+}
+
+fn page_of(call: &Call<'_>, view: &View, snapshot: &Snapshot, after: &str) -> Page {
     if let (Some(name), true) = (view.exact_name(), !call.row.resource.namespaced || !view.namespace.is_empty()) {
         let key = call.row.key(&view.namespace, name);
         let items = snapshot.objects.get(key.as_str()).filter(|o| view.matches(o)).cloned().into_iter().collect();
-        return Ok(Page::of(&snapshot, items));
+        return Page::of(snapshot, items);
     }
-    let limit = if params.limit == 0 || params.resource_version == "0" { usize::MAX } else { params.limit as usize };
-    let mut matching = snapshot.range(&view.namespace, &after).filter(|o| view.matches(o));
-    let items: Vec<_> = matching.by_ref().take(limit).cloned().collect();
-    let mut page = Page::of(&snapshot, items);
-    page.is_whole = after.is_empty() && limit == usize::MAX && !view.selects();
+    let mut matching = snapshot.range(&view.namespace, after).filter(|o| view.matches(o));
+    let items: Vec<_> = matching.by_ref().take(limit(call)).cloned().collect();
+    let mut page = Page::of(snapshot, items);
+    page.is_whole = is_all(call, view, after);
     if let (Some(_), Some(last)) = (matching.next(), page.items.last()) {
         page.continues = encode_token(snapshot.revision, &last.key);
         if !view.selects() {
             page.remaining = Some(1 + matching.count());
         }
-        call.row.cache.keep(&snapshot);
+        call.row.cache.keep(snapshot);
     }
-    Ok(page)
+    page
 }
 
 /// The snapshot of a list's first page.
 async fn snapshot(call: &Call<'_>) -> Result<Snapshot, Status> {
     let cache = &call.row.cache;
     let progress = &call.server.caches.progress;
-    let revision = parse_revision(&call.params.resource_version)?;
+    let revision = parse_revision(&call.params.resource_version)
+        .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
     match (revision, &*call.params.resource_version_match) {
         (Some(revision), "Exact") => exact(call, revision).await,
         (None, _) => {
@@ -146,69 +175,54 @@ async fn continued(call: &Call<'_>, revision: i64) -> Result<Snapshot, Status> {
     })
 }
 
-/// Reads a resource version; `None` when it is empty.
-pub fn parse_revision(text: &str) -> Result<Option<i64>, Status> {
+/// Reads a resource version; `None` when it is empty. What an error is made of differs by verb.
+pub fn parse_revision(text: &str) -> Result<Option<i64>, FieldError> {
     match text {
         "" => Ok(None),
         _ => match text.parse::<i64>() {
             Ok(revision) if revision >= 0 => Ok(Some(revision)),
             _ => {
-                let path = Path::new("resourceVersion");
-                let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-                let error = FieldError::invalid(&path, text, why);
-                Err(Status::bad_request(format!("Invalid value: {text:?}: {}", error.detail)))
+                let why = format!("strconv.ParseUint: parsing {}: invalid syntax", go_quote(text));
+                Err(FieldError::invalid(&Path::new("resourceVersion"), text, why))
             }
         },
     }
 }
 
+/// Upstream's `ValidateListOptions`, for lists.
 fn check_options(call: &Call<'_>) -> Result<(), Status> {
     let params = &call.params;
-    let matching = &*params.resource_version_match;
+    let (matching, version) = (&*params.resource_version_match, &*params.resource_version);
+    let path = Path::new("resourceVersionMatch");
+    let mut errors = ErrorList::new();
     if !matching.is_empty() {
-        if !params.continues.is_empty() {
-            return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
-            ));
+        if version.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(&path, why));
         }
-        if params.resource_version.is_empty() {
-            return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
+        if !params.continues.is_empty() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(&path, why));
         }
         if !matches!(matching, "Exact" | "NotOlderThan") {
-            return Err(invalid_options(&format!(
-                "resourceVersionMatch: Unsupported value: {matching:?}: \
-                 supported values: \"Exact\", \"NotOlderThan\", \"\""
-            )));
+            errors.push(FieldError::not_supported(&path, matching, &["Exact", "NotOlderThan", ""]));
         }
-        if matching == "Exact" && params.resource_version == "0" {
-            return Err(invalid_options(
-                "resourceVersionMatch: Forbidden: \
-                 resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            ));
+        if matching == "Exact" && version == "0" {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(&path, why));
         }
     }
-    if !params.continues.is_empty() && !matches!(&*params.resource_version, "" | "0") {
+    if params.send_initial_events.is_some() {
+        let why = "sendInitialEvents is forbidden for list";
+        errors.push(FieldError::forbidden(&Path::new("sendInitialEvents"), why));
+    }
+    if !errors.is_empty() {
+        return Err(super::options::invalid("ListOptions", &errors));
+    }
+    if !params.continues.is_empty() && !matches!(version, "" | "0") {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     Ok(())
-}
-
-/// The 422 about list options, `why` being `field: Type: detail`.
-pub fn invalid_options(why: &str) -> Status {
-    let gvk = Gvk::new("meta.k8s.io", "v1", "ListOptions");
-    let mut status = Status::invalid(&gvk, "", &[]);
-    status.message = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
-    if let Some((field, message)) = why.split_once(": ") {
-        let reason = if message.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueNotSupported" };
-        status.details.get_or_insert_default().causes = vec![api::status::Cause {
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            field: field.to_owned(),
-        }];
-    }
-    status
 }
 
 fn encode_token(revision: i64, last: &str) -> String {
@@ -217,12 +231,29 @@ fn encode_token(revision: i64, last: &str) -> String {
     URL_SAFE_NO_PAD.encode(json)
 }
 
-fn decode_token(token: &str) -> Result<Token, Status> {
-    let bad = || Status::bad_request("continue key is not valid: encoded in an unknown way");
-    let json = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
-    let token: Token = serde_json::from_slice(&json).map_err(|_| bad())?;
-    if token.v != TOKEN_VERSION || token.start.is_empty() || token.start.contains("..") {
-        return Err(bad());
+pub fn decode_token(token: &str) -> Result<Token, Status> {
+    let bad = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let json = URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            DecodeError::InvalidLength(length) => length / 4 * 4,
+            DecodeError::InvalidPadding => token.len(),
+        };
+        bad(format!("illegal base64 data at input byte {at}"))
+    })?;
+    let token: Token = serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?;
+    if token.v != TOKEN_VERSION {
+        return Err(bad(format!("server does not recognize this encoded version {}", token.v)));
+    }
+    let wrong = |what: &str| Status::bad_request(format!("invalid continue token: {what} (version {TOKEN_VERSION})"));
+    if token.rv == 0 {
+        return Err(wrong("continue key is not valid: incorrect encoded start resourceVersion"));
+    }
+    if token.start.is_empty() {
+        return Err(wrong("continue key is not valid: encoded start key empty"));
+    }
+    if token.start.split('/').any(|part| matches!(part, "." | "..")) || token.start.contains("//") {
+        return Err(bad(token.start));
     }
     Ok(token)
 }
@@ -242,28 +273,43 @@ pub fn head(kind: &str, api_version: &str, page: &Page) -> Bytes {
     Bytes::from(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{{meta}}},"))
 }
 
-/// Whole objects as a list.
-pub fn whole(call: &Call<'_>, page: &Page) -> Response {
+const OPEN: Bytes = Bytes::from_static(b"\"items\":[");
+const CLOSE: Bytes = Bytes::from_static(b"]}\n");
+
+fn head_of(call: &Call<'_>, page: &Page) -> Bytes {
+    let resource = &call.row.resource;
+    head(&resource.list_kind, &resource.api_version(), page)
+}
+
+fn joined_answer(call: &Call<'_>, page: &Page, items: Bytes) -> Response {
+    response::json_pieces(call.accept, call.gzip, vec![head_of(call, page), OPEN, items, CLOSE])
+}
+
+/// Whole objects as a list, without managedFields if it is to be lean.
+pub fn whole(call: &Call<'_>, page: &Page, lean: bool) -> Response {
     let row = call.row;
-    let head = head(&row.resource.list_kind, &row.resource.api_version(), page);
-    let (open, close) = (Bytes::from_static(b"\"items\":["), Bytes::from_static(b"]}\n"));
     let size: usize = page.items.iter().map(|i| i.wire.len()).sum();
     let shared = page.items.len() > SHARED_FROM && size < SHARED_BYTES;
-    if page.is_whole && row.is_storage() && shared {
+    if page.is_whole && row.is_storage() && shared && !lean {
         let join = || Bytes::from(joined(&page.items));
         if let Some(items) = row.cache.joined(call.namespace, page.changed, join) {
-            return response::json_pieces(call.accept, call.gzip, vec![head, open, items, close]);
+            return joined_answer(call, page, items);
         }
     }
-    let mut pieces = Vec::with_capacity(page.items.len() * 2 + 3);
-    pieces.extend([head, open]);
+    let mut pieces = Vec::with_capacity(page.items.len() * 3 + 3);
+    pieces.extend([head_of(call, page), OPEN]);
     for (n, item) in page.items.iter().enumerate() {
         if n > 0 {
             pieces.push(Bytes::from_static(b","));
         }
-        pieces.push(super::render::wire_of(row, item));
+        if lean && row.is_storage() {
+            let cut = item.managed_fields();
+            pieces.extend([item.wire.slice(..cut.start), item.wire.slice(cut.end..)]);
+        } else {
+            pieces.push(super::render::wire_of(row, item));
+        }
     }
-    pieces.push(close);
+    pieces.push(CLOSE);
     response::json_pieces(call.accept, call.gzip, pieces)
 }
 

@@ -1,11 +1,13 @@
 //! Options objects (CreateOptions, DeleteOptions, …) as admission sees them, and delete options as they are read.
 
-use api::{Object, Status};
+use api::codec::{self, FieldValidation};
+use api::{ErrorList, FieldError, Gvk, Object, Path, Status};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Call;
+use crate::http::negotiate;
 
 /// The options object of a write.
 pub fn of(call: &Call<'_>, kind: &str) -> Object {
@@ -24,14 +26,58 @@ pub fn of(call: &Call<'_>, kind: &str) -> Object {
     options
 }
 
-/// The 422 about an options object, `why` being `field: Type: detail`.
-pub fn invalid(kind: &str, why: &str) -> Status {
-    let mut status = super::list::invalid_options(why);
-    status.message = format!("{kind}.meta.k8s.io \"\" is invalid: {why}");
-    if let Some(details) = &mut status.details {
-        details.kind = kind.to_owned();
+/// The 422 about an options object.
+pub fn invalid(kind: &str, errors: &[FieldError]) -> Status {
+    Status::invalid(&Gvk::new("meta.k8s.io", "v1", kind), "", errors)
+}
+
+/// Longest field manager, in bytes.
+const MANAGER_MAX: usize = 128;
+
+/// Checks the options of a write that stand in the query; those of deletes are [`DeleteOptions::read`]'s.
+pub fn check(call: &Call<'_>) -> Result<(), Status> {
+    let kind = match call.verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => return Ok(()),
+    };
+    let params = &call.params;
+    let mut errors = ErrorList::new();
+    if kind == "PatchOptions" {
+        let applies = negotiate::content_type(call.headers) == super::patch::APPLY;
+        if applies && params.field_manager.is_empty() {
+            errors.push(FieldError::required(&Path::new("fieldManager"), "is required for apply patch"));
+        } else if !applies && params.force.is_some() {
+            errors.push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+        }
     }
-    status
+    field_manager(&params.field_manager, &mut errors);
+    dry_run(&params.dry_runs, &mut errors);
+    if FieldValidation::parse(&params.field_validation).is_none() {
+        let known = ["", "Ignore", "Strict", "Warn"];
+        errors.push(FieldError::not_supported(&Path::new("fieldValidation"), &*params.field_validation, &known));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(invalid(kind, &errors)) }
+}
+
+fn field_manager(manager: &str, errors: &mut ErrorList) {
+    let path = Path::new("fieldManager");
+    if manager.len() > MANAGER_MAX {
+        errors.push(FieldError::too_long(&path, MANAGER_MAX));
+    }
+    for (at, c) in manager.char_indices().filter(|(_, c)| c.is_control()) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(FieldError::invalid(&path, manager, why));
+    }
+}
+
+/// `All` is the only stage there is.
+fn dry_run<S: AsRef<str>>(asked: &[S], errors: &mut ErrorList) {
+    if asked.iter().any(|stage| stage.as_ref() != "All") {
+        let asked: Vec<&str> = asked.iter().map(AsRef::as_ref).collect();
+        errors.push(FieldError::not_supported(&Path::new("dryRun"), json!(asked), &["All"]));
+    }
 }
 
 /// The options object of a connection: its kind, and the query's parameters as they came.
@@ -94,7 +140,7 @@ impl DeleteOptions {
                 preconditions: None,
                 orphan_dependents: call.params.orphan_dependents,
                 propagation_policy: call.params.propagation_policy.as_ref().map(ToString::to_string),
-                dry_run: Vec::new(),
+                dry_run: call.params.dry_runs.iter().map(ToString::to_string).collect(),
             }
         } else {
             Self::from_body(call, body)?
@@ -104,41 +150,47 @@ impl DeleteOptions {
     }
 
     fn from_body(call: &Call<'_>, body: &Bytes) -> Result<Self, Status> {
-        use crate::http::negotiate::{Format, body_format};
-        let value = match body_format(call.headers)? {
-            Format::Json => serde_json::from_slice(body).map_err(|e| unreadable(&e)),
+        use crate::http::negotiate::Format;
+        match negotiate::body_format(call.headers)? {
+            Format::Json => Self::decode(codec::decode_options(body)?),
             Format::Protobuf => match api::protobuf::decode(body) {
-                Ok(object) => Ok(serde_json::Value::Object(object)),
-                Err(error) => Err(Status::bad_request(format!("the body of the request is no DeleteOptions: {error}"))),
+                Ok(object) => Self::decode(object),
+                Err(error) => Err(Status::bad_request(error.to_string())),
             },
             Format::Yaml => match api::yaml::parse(body) {
-                Ok(document) => Ok(document.value),
-                Err(error) => Err(Status::bad_request(format!("the body of the request is no DeleteOptions: {error}"))),
+                Ok(document) => Self::decode(codec::options_of(document.value)?),
+                Err(error) => Err(Status::bad_request(error.to_string())),
             },
-        }?;
-        serde_json::from_value(value).map_err(|e| unreadable(&e))
+        }
+    }
+
+    /// From an object whose fields have the types of DeleteOptions.
+    fn decode(options: Object) -> Result<Self, Status> {
+        serde_json::from_value(Value::Object(options)).map_err(|error| Status::bad_request(error.to_string()))
+    }
+
+    /// From the `deleteOptions` of another object.
+    pub fn embedded(value: &Value) -> Result<Self, Status> {
+        let options = Self::decode(codec::options_of(value.clone())?)?;
+        options.check()?;
+        Ok(options)
     }
 
     fn check(&self) -> Result<(), Status> {
-        let invalid = |why: &str| invalid("DeleteOptions", why);
-        if self.orphan_dependents.is_some() && self.propagation_policy.is_some() {
-            return Err(invalid(
-                "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
-            ));
+        let mut errors = ErrorList::new();
+        let path = Path::new("propagationPolicy");
+        if let (Some(_), Some(policy)) = (self.orphan_dependents, &self.propagation_policy) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&path, policy.as_str(), why));
         }
         match self.propagation_policy.as_deref() {
             None | Some("Orphan" | "Background" | "Foreground") => {}
             Some(other) => {
-                return Err(invalid(&format!(
-                    "propagationPolicy: Unsupported value: {other:?}: \
-                     supported values: \"Background\", \"Foreground\", \"Orphan\""
-                )));
+                errors.push(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]));
             }
         }
-        if let Some(other) = self.dry_run.iter().find(|d| *d != "All") {
-            return Err(invalid(&format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"")));
-        }
-        Ok(())
+        dry_run(&self.dry_run, &mut errors);
+        if errors.is_empty() { Ok(()) } else { Err(invalid("DeleteOptions", &errors)) }
     }
 
     /// What the caller asked about dependents, if anything.
@@ -154,8 +206,4 @@ impl DeleteOptions {
     pub fn is_dry_run(&self) -> bool {
         !self.dry_run.is_empty()
     }
-}
-
-fn unreadable(error: &serde_json::Error) -> Status {
-    Status::bad_request(format!("the body of the request is no DeleteOptions: {error}"))
 }

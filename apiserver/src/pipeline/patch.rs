@@ -1,7 +1,7 @@
 //! PATCH: JSON patch, merge patch and strategic merge patch; server-side apply is in `super::apply`.
 
 use api::codec::{self, FieldValidation};
-use api::{Object, Schema, Status, object};
+use api::{Gvk, Object, Schema, Status, object};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
@@ -16,7 +16,13 @@ const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const APPLY: &str = "application/apply-patch+yaml";
 
 /// A patch, parsed.
-pub enum Patch {
+pub struct Patch {
+    change: Change,
+    /// What strict validation has against the patch itself.
+    problems: Vec<String>,
+}
+
+enum Change {
     Json(Value),
     Merge(Value),
     Strategic(Value),
@@ -25,21 +31,31 @@ pub enum Patch {
 impl Patch {
     /// Reads a body by its media type; 415 for others.
     pub fn parse(content_type: &str, body: &Bytes) -> Result<Self, Status> {
-        match content_type {
-            JSON => api::patch::parse_operations(body).map(Self::Json),
-            MERGE => api::patch::parse_object(body).map(Self::Merge),
-            STRATEGIC => api::patch::parse_object(body).map(Self::Strategic),
-            _ => Err(negotiate::unsupported(&[JSON, MERGE, STRATEGIC, APPLY])),
-        }
+        let (change, problems) = match content_type {
+            JSON => {
+                let (value, problems) = api::patch::parse_operations(body)?;
+                (Change::Json(value), problems)
+            }
+            MERGE => {
+                let (value, problems) = api::patch::parse_object(body, "error decoding patch: ")?;
+                (Change::Merge(value), problems)
+            }
+            STRATEGIC => {
+                let (value, problems) = api::patch::parse_object(body, "")?;
+                (Change::Strategic(value), problems)
+            }
+            _ => return Err(negotiate::not_taken()),
+        };
+        Ok(Self { change, problems })
     }
 
     /// The resource version that the patch names: then it is for that version only.
     pub fn named_version(&self) -> String {
-        match self {
-            Self::Merge(value) | Self::Strategic(value) => {
+        match &self.change {
+            Change::Merge(value) | Change::Strategic(value) => {
                 value.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned()
             }
-            Self::Json(_) => String::new(),
+            Change::Json(_) => String::new(),
         }
     }
 }
@@ -51,12 +67,6 @@ pub async fn patch(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
         return super::apply::apply(call, body).await;
     }
     let patch = Patch::parse(content_type, body)?;
-    if call.params.force.is_some() {
-        return Err(super::options::invalid(
-            "PatchOptions",
-            "force: Forbidden: may not be specified for non-apply patch",
-        ));
-    }
     let asked = patch.named_version();
     let mode = decode::field_validation(call)?;
     let change = |old: &Object| patched(call, &patch, old, mode);
@@ -64,22 +74,35 @@ pub async fn patch(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     Ok(call.answer(StatusCode::OK, &stored))
 }
 
-/// An object with a patch applied.
-pub fn apply(patch: &Patch, old: &Object, schema: &Schema) -> Result<Value, Status> {
+/// An object with a patch applied, decoded anew as its kind; texts for warnings. 422 when the patch made something else.
+pub fn apply(
+    patch: &Patch,
+    old: &Object,
+    gvk: &Gvk,
+    schema: &Schema,
+    mode: FieldValidation,
+) -> Result<(Object, Vec<String>), Status> {
     let document = Value::Object(old.clone());
-    match patch {
-        Patch::Json(patch) => api::patch::json::apply(document, patch),
-        Patch::Merge(patch) => Ok(api::patch::merge::apply(document, patch)),
-        Patch::Strategic(patch) => api::patch::strategic::apply(document, patch, schema),
-    }
+    let after = match &patch.change {
+        Change::Json(patch) => api::patch::json::apply(document, patch)?,
+        Change::Merge(patch) => api::patch::merge::apply(document, patch),
+        Change::Strategic(patch) => api::patch::strategic::apply(document, patch, schema)?,
+    };
+    let shown = match &patch.change {
+        Change::Strategic(patch) => patch.clone(),
+        _ => after.clone(),
+    };
+    let problems = if mode == FieldValidation::Ignore { Vec::new() } else { patch.problems.clone() };
+    codec::decode_patched(after, problems, gvk, schema, mode).map_err(|why| {
+        let why = if matches!(patch.change, Change::Strategic(_)) { why.of_converter() } else { why.of_decoder() };
+        api::patch::refused(&shown, &why)
+    })
 }
 
-/// The stored object with the patch applied, decoded anew as its kind.
+/// The stored object with the patch applied.
 fn patched(call: &Call<'_>, patch: &Patch, old: &Object, mode: FieldValidation) -> Result<Object, Status> {
-    let after = apply(patch, old, &call.row.resource.schema)?;
-    let decoded = codec::decode_value(after, &call.row.gvk, &call.row.resource.schema, mode)?;
-    call.warn(decoded.warnings);
-    let mut new = decoded.object;
+    let (mut new, warnings) = apply(patch, old, &call.row.gvk, &call.row.resource.schema, mode)?;
+    call.warn(warnings);
     decode::settle_namespace(call, &mut new)?;
     let name = object::name(&new);
     if name != call.name {

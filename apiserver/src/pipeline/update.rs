@@ -29,6 +29,9 @@ pub async fn update(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
         return create(call, object).await;
     }
     let asked = object::resource_version(&object).to_owned();
+    if !asked.is_empty() && asked.parse::<u64>().is_err() {
+        return Err(Status::unexpected(format!("strconv.ParseUint: parsing {asked:?}: invalid syntax")));
+    }
     let change = |old: &Object| {
         let mut new = object.clone();
         managed::note(call, &mut new, Some(old));
@@ -52,7 +55,10 @@ async fn create(call: &Call<'_>, mut object: Object) -> Result<Response, Status>
 pub fn check_name(call: &Call<'_>, object: &Object) -> Result<(), Status> {
     let name = object::name(object);
     if name.is_empty() {
-        return Err(Status::bad_request("name must be provided"));
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name
+        )));
     }
     if name != call.name {
         return Err(Status::bad_request(format!(
@@ -130,7 +136,9 @@ async fn attempt(
     mut new: Object,
     options: &Object,
 ) -> Result<Option<Arc<Cached>>, Status> {
-    check_uid(call, &new, old)?;
+    if call.verb == "update" {
+        check_uid(call, &new, old)?;
+    }
     let named = object::resource_version(&new);
     if !named.is_empty() && named != "0" && named != cached.revision.to_string() {
         return Err(modified(call));
@@ -165,7 +173,11 @@ fn check_uid(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Status> 
     if given.is_empty() || given == stored {
         return Ok(());
     }
-    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
+    let (prefix, key) = (&call.row.storage.storage_prefix, call.row.key(call.namespace, call.name));
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{prefix}/{key}, ResourceVersion: 0, \
+         AdditionalErrorMsg: Precondition failed: UID in precondition: {given}, UID in object meta: {stored}"
+    );
     Err(Status::conflict(&call.row.gvr.group, &call.row.gvr.resource, call.name, &why))
 }
 

@@ -1,11 +1,12 @@
 //! WATCH: one watcher is a cursor into its resource's ring, with a filter and a form.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use api::Status;
+use api::{ErrorList, FieldError, Path, Status};
 use bytes::Bytes;
 use http::header;
 use http_body::Frame;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::Call;
 use super::render::Renderer;
 use crate::cache::{Cached, Change, Joined, ResourceCache, RingEvent, Snapshot, View};
+use crate::http::params::Params;
 use crate::http::{Body, BoxError, Response};
 use crate::server::Shared;
 
@@ -25,6 +27,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
 /// A watch without `timeoutSeconds` ends between this and twice as long (upstream's `--min-request-timeout`).
 const MIN_TIMEOUT: u64 = 1800;
+
+/// No watch is longer, in seconds: a year.
+const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
 
 /// Where a watch begins.
 enum Begin {
@@ -52,13 +57,9 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         }
         Begin::After(revision) => (revision, Vec::new()),
     };
-    let position = cache.with_ring(|ring| (ring.position_after(revision), ring.since()));
     let renderer = Renderer::new(call);
     let content_type = super::messages::stream_type(call, &renderer);
-    let state = match position {
-        (Ok(position), _) => State::Initial { objects: initial.into_iter(), position },
-        (Err(_), oldest) => State::Failing(too_old(revision, oldest)),
-    };
+    let state = first_state(&call.server, &cache, revision, initial).await;
     let end = Instant::now() + timeout(call.params.timeout_seconds);
     let mut body = WatchBody {
         server: call.server.clone(),
@@ -83,21 +84,32 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     Ok(response)
 }
 
+/// Where the ring no longer reaches back to `revision`, the store's history may.
+async fn first_state(server: &Shared, cache: &ResourceCache, revision: i64, initial: Vec<Arc<Cached>>) -> State {
+    let (oldest, found) = cache.with_ring(|ring| (ring.since(), ring.position_after(revision)));
+    if let Ok(position) = found {
+        return State::Initial { objects: initial.into_iter(), position };
+    }
+    let events = match server.caches.gap(cache, revision, oldest).await {
+        Ok(events) => events,
+        Err(why) => {
+            tracing::debug!(resource = %cache.key_prefix, revision, oldest, %why, "a watch cannot be resumed");
+            return State::Failing(too_old(revision, oldest));
+        }
+    };
+    match cache.with_ring(|ring| ring.position_after(oldest).map_err(|_| ring.since())) {
+        Ok(position) => State::Missed { events, position },
+        // The ring went on faster than the history could be read.
+        Err(oldest) => State::Failing(too_old(revision, oldest)),
+    }
+}
+
 async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
     let params = &call.params;
     let initial = params.send_initial_events;
-    if initial == Some(true) && params.resource_version_match != "NotOlderThan" {
-        return Err(super::list::invalid_options(
-            "sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
-    }
-    if initial.is_none() && !params.resource_version_match.is_empty() {
-        return Err(super::list::invalid_options(
-            "resourceVersionMatch: Forbidden: \
-             resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ));
-    }
-    let revision = super::list::parse_revision(&params.resource_version)?;
+    check_options(params)?;
+    let revision = super::list::parse_revision(&params.resource_version)
+        .map_err(|error| Status::unexpected(error.to_string()))?;
     let caches = &call.server.caches;
     match revision {
         None => {
@@ -115,9 +127,32 @@ async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
     }
 }
 
-fn timeout(seconds: Option<u64>) -> Duration {
+/// Upstream's `ValidateListOptions`, for watches.
+fn check_options(params: &Params<'_>) -> Result<(), Status> {
+    let path = Path::new("resourceVersionMatch");
+    let (initial, matching) = (params.send_initial_events.is_some(), &*params.resource_version_match);
+    let mut errors = ErrorList::new();
+    let forbidden = |why: &str| FieldError::forbidden(&path, why);
+    if initial && matching != "NotOlderThan" {
+        errors.push(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    }
+    if !matching.is_empty() {
+        if !initial {
+            errors.push(forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+        }
+        if matching != "NotOlderThan" {
+            errors.push(FieldError::not_supported(&path, matching, &["NotOlderThan"]));
+        }
+    }
+    if (initial || !matching.is_empty()) && !params.continues.is_empty() {
+        errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(super::options::invalid("ListOptions", &errors)) }
+}
+
+fn timeout(seconds: Option<i64>) -> Duration {
     match seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(seconds) if seconds != 0 => Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(MAX_TIMEOUT)),
         _ => {
             let spread = uuid::Uuid::new_v4().as_u128() as u64 % MIN_TIMEOUT;
             Duration::from_secs(MIN_TIMEOUT + spread)
@@ -133,6 +168,11 @@ enum State {
     /// Sending the objects that existed, then going live from the position.
     Initial {
         objects: std::vec::IntoIter<Arc<Cached>>,
+        position: u64,
+    },
+    /// Sending what happened before the ring begins, then going live from the position.
+    Missed {
+        events: VecDeque<RingEvent>,
         position: u64,
     },
     Live {
@@ -162,7 +202,7 @@ struct WatchBody {
     timer: Pin<Box<Sleep>>,
     /// The wake-up that this watcher waits for, and with which waker.
     registered: Option<(u64, Waker)>,
-    _open: crate::metrics::OpenWatch,
+    _open: crate::metrics::Open,
 }
 
 impl WatchBody {
@@ -192,6 +232,11 @@ impl WatchBody {
                         return Some(chunk.into());
                     }
                 }
+                State::Missed { .. } => {
+                    if let Some(chunk) = self.missed() {
+                        return Some(chunk);
+                    }
+                }
                 State::Live { position } => {
                     let position = *position;
                     return self.live(position);
@@ -205,6 +250,23 @@ impl WatchBody {
                 State::Done => return None,
             }
         }
+    }
+
+    /// The next chunk of the events before the ring; `None` once all were looked at and none is left to send.
+    fn missed(&mut self) -> Option<Bytes> {
+        let State::Missed { mut events, position } = std::mem::replace(&mut self.state, State::Done) else {
+            return None;
+        };
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK
+            && let Some(event) = events.pop_front()
+        {
+            self.put_event(&mut chunk, &event);
+            // The rest of a revision may be in the next chunk.
+            self.revision = event.revision - i64::from(events.front().is_some_and(|e| e.revision == event.revision));
+        }
+        self.state = if events.is_empty() { State::Live { position } } else { State::Missed { events, position } };
+        (!chunk.is_empty()).then(|| chunk.into())
     }
 
     fn live(&mut self, position: u64) -> Option<Bytes> {
@@ -237,8 +299,7 @@ impl WatchBody {
             return Ok(None);
         }
         let namespace = self.view.namespace.as_str();
-        let plain = |event: &RingEvent| namespace.is_empty() || event.object.namespace() == namespace;
-        self.cache.with_ring(|ring| ring.joined(position, CHUNK, plain).map_err(|_| ring.since()))
+        self.cache.with_ring(|ring| ring.joined(position, CHUNK, namespace).map_err(|_| ring.since()))
     }
 
     /// Events that the view sees, as it sees them; `Err` is the oldest revision when the position is lost.

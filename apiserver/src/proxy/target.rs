@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use api::{Object, Reason, Status, object};
+use api::{ErrorList, FieldError, Gvk, Object, Path, Reason, Status, object};
 use serde_json::Value;
 
-use crate::http::params::pairs;
+use crate::http::params::{number, pairs};
 use crate::pipeline::Call;
 
 /// Default port of kubelets.
@@ -51,7 +51,9 @@ pub(super) fn kubelet(node: &Object) -> Result<(String, u16), Status> {
         addresses.iter().find(|a| a["type"] == wanted).and_then(|a| a["address"].as_str()).map(str::to_owned)
     };
     let host = of_type("InternalIP").or_else(|| of_type("Hostname")).or_else(|| of_type("ExternalIP"));
-    let host = host.ok_or_else(|| Status::internal(format!("no address known for node {:?}", object::name(node))))?;
+    let known = || Value::from(addresses.clone());
+    let host = host
+        .ok_or_else(|| Status::unexpected(format!("no preferred addresses found; known addresses: {}", known())))?;
     let port = object::at(node, &["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_u64);
     Ok((host, u16::try_from(port.filter(|p| *p > 0).unwrap_or(KUBELET_PORT)).unwrap_or(10250)))
 }
@@ -65,6 +67,9 @@ fn pod(call: &Call<'_>, pod: &Object, kind: &str, query: &str) -> Result<Target,
     let container = if kind == "portforward" { String::new() } else { container(pod, &asked)? };
     let node = object::str_at(pod, &["spec", "nodeName"]);
     let (namespace, name) = (object::namespace(pod), object::name(pod));
+    if kind == "log" {
+        log_options(name, query)?;
+    }
     if node.is_empty() {
         let why = format!("pod {name} does not have a host assigned");
         return Err(Status::bad_request(why));
@@ -112,6 +117,34 @@ fn container(pod: &Object, asked: &str) -> Result<String, Status> {
             Err(Status::bad_request(text))
         }
     }
+}
+
+/// What cannot be asked of logs (upstream's `ValidatePodLogOptions`).
+fn log_options(pod: &str, query: &str) -> Result<(), Status> {
+    let mut errors = ErrorList::new();
+    let mut since = 0;
+    for (key, value) in pairs(query) {
+        let low = match &*key {
+            "tailLines" => 0,
+            "limitBytes" | "sinceSeconds" => 1,
+            _ => {
+                since += i32::from(key == "sinceTime");
+                continue;
+            }
+        };
+        since += i32::from(key == "sinceSeconds");
+        let number = number(&value)?;
+        if number < low {
+            let why = format!("must be greater than {}", if low == 0 { "or equal to 0" } else { "0" });
+            errors.push(FieldError::invalid(&Path::new(&key), number, why));
+        }
+    }
+    if since > 1 {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(FieldError::forbidden(&Path::empty_name(), why));
+    }
+    let gvk = Gvk::new("", "v1", "PodLogOptions");
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&gvk, pod, &errors)) }
 }
 
 /// Query parameters that go on to the kubelet under their own names.
@@ -212,16 +245,15 @@ fn service_proxy(call: &Call<'_>, service: &Object, query: &str, rest: &str) -> 
         ("", many) => many.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()),
         (text, many) => many.iter().find(|p| p["name"] == text || p["port"].as_u64() == text.parse().ok()),
     };
-    let none = || unavailable(format!("no service port {port:?} found for service {name:?}"));
-    let wanted = wanted.ok_or_else(none)?;
-    let port_name = wanted["name"].as_str().unwrap_or("");
     let gvr = api::Gvr::new("discovery.k8s.io", "v1", "endpointslices");
-    let mut found = Vec::new();
-    for slice in apiserver_auth::Objects::list(&**call.server, &gvr, call.namespace) {
-        if object::str_at(&slice, &["metadata", "labels", "kubernetes.io/service-name"]) == name {
-            found.extend(endpoints(&slice, port_name));
-        }
+    let mut slices = apiserver_auth::Objects::list(&**call.server, &gvr, call.namespace);
+    slices.retain(|slice| object::str_at(slice, &["metadata", "labels", "kubernetes.io/service-name"]) == name);
+    if slices.is_empty() {
+        return Err(Status::not_found("", "services", name));
     }
+    let none = || unavailable(format!("no service port {port:?} found for service {name:?}"));
+    let port_name = wanted.ok_or_else(none)?["name"].as_str().unwrap_or("");
+    let found: Vec<_> = slices.iter().flat_map(|slice| endpoints(slice, port_name)).collect();
     let random = uuid::Uuid::new_v4().as_u128() as usize;
     let Some((host, port)) = found.get(random % found.len().max(1)) else {
         return Err(unavailable(format!("no endpoints available for service {name:?}")));

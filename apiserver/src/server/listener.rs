@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Server;
 use super::connection;
+use super::strangers::Strangers;
 
 /// How long connections may finish what they are at when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -23,13 +25,23 @@ impl Server {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'_, Result<(), super::tls::TlsError>> {
+        // Boxed here, so that this crate and not its caller compiles what runs.
+        Box::pin(self.accept_all(listener, shutdown))
+    }
+
+    async fn accept_all(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
         let tls = TlsAcceptor::from(super::tls::server_config(
             self.shared.serving.clone(),
             self.shared.access.client_verifier.clone(),
         )?);
         let permits = Arc::new(Semaphore::new(self.shared.settings.max_connections));
         let tasks = TaskTracker::new();
+        let strangers = Strangers::default();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -37,8 +49,11 @@ impl Server {
             };
             let Some((stream, permit)) = accepted else { break };
             let (shared, tls, stop) = (self.shared.clone(), tls.clone(), shutdown.child_token());
+            let (standing, _) = strangers.enter(shared.settings.limits.strangers);
             tasks.spawn(async move {
-                connection::serve(shared, stream, tls, stop).await;
+                let open = shared.metrics.connection_opened();
+                connection::serve(shared, stream, tls, standing, stop).await;
+                drop(open);
                 drop(permit);
             });
         }

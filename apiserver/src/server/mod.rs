@@ -6,6 +6,7 @@ pub mod in_process;
 pub mod listener;
 pub mod objects;
 pub mod start;
+pub mod strangers;
 pub mod tls;
 pub mod writes;
 
@@ -43,6 +44,8 @@ pub struct Shared {
     pub caches: Arc<Caches>,
     pub rows: ArcSwap<Rows>,
     pub metrics: Metrics,
+    /// Turns of requests that come over connections.
+    pub turns: tokio::sync::Semaphore,
     /// How kubelets are reached.
     pub kubelets: crate::proxy::KubeletClient,
     /// What nodes and Pods use, asked of kubelets.

@@ -14,7 +14,7 @@ pub async fn handle(call: &Call<'_>, body: &Bytes, name: &str) -> Result<Respons
     decode::settle_namespace(call, &mut binding)?;
     let binding = super::admit(call, binding)?;
     let named = object::name(&binding).to_owned();
-    if !name.is_empty() && !named.is_empty() && named != name {
+    if !name.is_empty() && named != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let name = if name.is_empty() { named.as_str() } else { name };
@@ -23,18 +23,14 @@ pub async fn handle(call: &Call<'_>, body: &Bytes, name: &str) -> Result<Respons
     if !matches!(kind, "" | "Node") {
         let path = api::Path::new("target").child("kind");
         let error = api::FieldError::not_supported(&path, kind, &["Node", "<empty>"]);
-        return Err(invalid(name, &[error]));
+        return Err(Status::unexpected(error.to_string()));
     }
     if node.is_empty() {
         let error = api::FieldError::required(&api::Path::new("target").child("name"), "");
-        return Err(invalid(name, &[error]));
+        return Err(Status::unexpected(error.to_string()));
     }
     bind(call, name, &node, &binding).await?;
     Ok(super::created(call))
-}
-
-fn invalid(name: &str, errors: &[api::FieldError]) -> Status {
-    Status::invalid(&api::Gvk::new("", "v1", "Binding"), name, errors)
 }
 
 async fn bind(call: &Call<'_>, name: &str, node: &str, binding: &Object) -> Result<(), Status> {

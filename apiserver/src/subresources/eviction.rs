@@ -26,7 +26,7 @@ pub async fn handle(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     }
     let options: DeleteOptions = match eviction.get("deleteOptions") {
         None | Some(Value::Null) => DeleteOptions::default(),
-        Some(value) => serde_json::from_value(value.clone()).map_err(|e| Status::bad_request(e.to_string()))?,
+        Some(value) => DeleteOptions::embedded(value)?,
     };
     let cached = update::current(call).await?.ok_or_else(|| call.not_found())?;
     let pod = update::decoded(call, &cached)?;

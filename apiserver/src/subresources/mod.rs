@@ -35,6 +35,7 @@ pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -
         return proxy::handle(call, parts, body, rest).await;
     }
     let body = body.collect().await?;
+    options::check(call)?;
     match call.subresource {
         "scale" => scale::handle(call, &body).await,
         "binding" => binding::handle(call, &body, call.name).await,

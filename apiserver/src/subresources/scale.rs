@@ -1,6 +1,5 @@
 //! `scale`: the number of replicas of whatever has one, as `autoscaling/v1 Scale`.
 
-use api::codec;
 use api::labels::Selector;
 use api::{Gvk, Object, Status, object};
 use bytes::Bytes;
@@ -49,9 +48,9 @@ fn gvk() -> Gvk {
 /// The parent with a patch of its scale applied.
 fn patched(call: &Call<'_>, patch: &Patch, old: &Object) -> Result<Object, Status> {
     let schema = api::builtin::schema_of_kind(&gvk()).unwrap_or_default();
-    let after = patch::apply(patch, &scale_of(old), &schema)?;
-    let decoded = codec::decode_value(after, &gvk(), &schema, decode::field_validation(call)?)?;
-    scaled(old, &decoded.object)
+    let (scale, warnings) = patch::apply(patch, &scale_of(old), &gvk(), &schema, decode::field_validation(call)?)?;
+    call.warn(warnings);
+    scaled(old, &scale)
 }
 
 /// The parent with the number of replicas of a scale.

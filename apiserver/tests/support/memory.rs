@@ -22,6 +22,8 @@ struct State {
 /// The store double.
 pub struct Memory {
     state: Mutex<State>,
+    /// Writing this key panics.
+    bomb: Mutex<String>,
     batches: broadcast::Sender<WatchBatch>,
 }
 
@@ -78,13 +80,13 @@ impl State {
                     lease,
                 };
                 let prev = self.keys.insert(key, kv.clone());
-                events.push(Event { kind: EventKind::Put, kv, prev: None });
+                events.push(Event { kind: EventKind::Put, kv, prev: prev.clone() });
                 OpResponse::Put { prev }
             }
             Op::Delete { start, end, .. } => {
                 let gone: Vec<Bytes> = self.keys.keys().filter(|k| in_range(k, &start, &end)).cloned().collect();
                 for key in &gone {
-                    self.keys.remove(key);
+                    let prev = self.keys.remove(key);
                     let kv = KeyValue {
                         key: key.clone(),
                         value: Bytes::new(),
@@ -93,7 +95,7 @@ impl State {
                         version: 0,
                         lease: 0,
                     };
-                    events.push(Event { kind: EventKind::Delete, kv, prev: None });
+                    events.push(Event { kind: EventKind::Delete, kv, prev });
                 }
                 OpResponse::Delete { deleted: gone.len() as i64, prev: Vec::new() }
             }
@@ -105,11 +107,22 @@ impl State {
 impl Memory {
     pub fn new() -> Arc<Self> {
         let state = State { revision: 1, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), batches: broadcast::channel(65536).0 })
+        Arc::new(Self { state: Mutex::new(state), bomb: Mutex::default(), batches: broadcast::channel(65536).0 })
     }
 
     pub fn revision(&self) -> i64 {
         self.state.lock().revision
+    }
+
+    /// Makes the write of a key panic.
+    pub fn explode_at(&self, key: &str) {
+        key.clone_into(&mut self.bomb.lock());
+    }
+
+    fn defuse(&self, ops: &[Op]) {
+        let bomb = self.bomb.lock().clone();
+        let explodes = |op: &Op| matches!(op, Op::Put(put) if put.key == bomb.as_bytes());
+        assert!(bomb.is_empty() || !ops.iter().any(explodes), "the store double explodes, as it was told to");
     }
 
     /// The stored bytes of a key.
@@ -143,6 +156,7 @@ impl Kv for Memory {
     }
 
     async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        self.defuse(&request.success);
         let mut state = self.state.lock();
         let succeeded = request.compare.iter().all(|c| state.holds(c));
         let ops = if succeeded { request.success } else { request.failure };
@@ -165,6 +179,10 @@ impl Kv for Memory {
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream, Error> {
         let state = self.state.lock();
+        if request.start_revision > 0 && request.start_revision < state.compacted {
+            let error = Error::Compacted { compact_revision: state.compacted };
+            return Ok(futures::stream::iter([Err(error)]).boxed());
+        }
         let live = self.batches.subscribe();
         let mut past: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
         if request.start_revision > 0 {

@@ -1,7 +1,11 @@
 //! A server over the store double, and requests to it as clients make them.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod facts;
+pub mod https;
+pub mod listening;
 pub mod memory;
+pub mod rights;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

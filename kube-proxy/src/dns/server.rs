@@ -97,6 +97,15 @@ fn encode(message: &Message, limit: u16) -> Option<Vec<u8>> {
     }
 }
 
+/// What a server of no records answers to a packet, for the fuzz targets.
+pub fn untrusted(bytes: &[u8]) -> Option<Vec<u8>> {
+    let Ok(query) = Message::from_vec(bytes) else { return encode(&malformed(bytes)?, UDP_MINIMUM) };
+    match respond(&super::records::Records::default(), "cluster.local", &query, 0) {
+        Outcome::Respond(message) | Outcome::Chase(message, _) => encode(&message, udp_limit(&query)),
+        Outcome::Forward => encode(&response(&query, ResponseCode::ServFail), udp_limit(&query)),
+    }
+}
+
 /// What a client takes over UDP, bytes.
 fn udp_limit(query: &Message) -> u16 {
     query.edns.as_ref().map_or(UDP_MINIMUM, |edns| edns.max_payload().clamp(UDP_MINIMUM, UDP_LIMIT))

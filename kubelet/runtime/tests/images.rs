@@ -72,10 +72,92 @@ fn tampered_and_broken_archives_are_refused() {
     other_config[at] ^= 1;
     let error = load_bytes(directory.path(), &other_config).unwrap_err();
     assert!(error.contains("image config"), "{error}");
+    // A good image beside a bad one: neither is there.
+    let good = archive(&[layer(&[file("g", b"good", 0o644)])], json!({}), &["good:1"]);
+    for at in (0..whole.len()).step_by(257) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        // Padding and times do not matter; what is loaded is whole, or nothing is.
+        if let Ok(names) = load_bytes(directory.path(), &flipped) {
+            assert_eq!(names.len(), 1, "byte {at}");
+            let store = Store::open(&directory.path().join("runtime"), Vec::new()).unwrap();
+            store.remove(&names[0]).unwrap();
+        }
+    }
+    assert!(load_bytes(directory.path(), &good[..good.len() / 2]).is_err());
     for bytes in [&whole[..whole.len() / 3], b"no tar at all".as_slice(), &[]] {
         assert!(load_bytes(directory.path(), bytes).is_err());
     }
     assert_eq!(load_bytes(directory.path(), &whole).unwrap(), ["docker.io/library/t:1"]);
+}
+
+/// An OCI image layout of one image of one gzipped layer, as `skopeo copy … oci-archive:` and buildkit write them.
+fn oci_layout(name: &str) -> Vec<u8> {
+    let plain = layer(&[file("f", b"content", 0o644)]);
+    let packed = gzip(&plain);
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [digest_of(&plain)] },
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest_of(&config), "size": config.len() },
+        "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+            "digest": digest_of(&packed), "size": packed.len() }],
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{ "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest_of(&manifest), "size": manifest.len(),
+            "annotations": { "org.opencontainers.image.ref.name": name } }],
+    });
+    let index = serde_json::to_vec(&index).unwrap();
+    let blob = |bytes: &[u8]| digest_of(bytes).replacen("sha256:", "blobs/sha256/", 1);
+    let names = [blob(&packed), blob(&config), blob(&manifest)];
+    let mut files =
+        vec![file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644), file("index.json", &index, 0o644)];
+    files.extend(names.iter().zip([&packed, &config, &manifest]).map(|(name, bytes)| file(name, bytes, 0o644)));
+    layer(&files)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn image_layouts_load_also_when_the_archive_is_compressed() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = oci_layout("docker.io/library/layout:1");
+    for bytes in [layout.clone(), gzip(&layout)] {
+        assert_eq!(load_bytes(directory.path(), &bytes).unwrap(), ["docker.io/library/layout:1"]);
+        let store = Store::open(&directory.path().join("runtime"), Vec::new()).unwrap();
+        let (_, record) = store.find("layout:1").unwrap().unwrap();
+        let unpacked = store.layer_directories(&record).remove(0);
+        assert_eq!(std::fs::read(unpacked.join("f")).unwrap(), b"content");
+        store.remove("layout:1").unwrap();
+    }
+    let whole = gzip(&archive(&[layer(&[file("f", b"x", 0o644)])], json!({}), &["t:1"]));
+    assert_eq!(load_bytes(directory.path(), &whole).unwrap(), ["docker.io/library/t:1"]);
+    assert!(load_bytes(directory.path(), &whole[..whole.len() / 2]).is_err(), "a torn one is refused");
+}
+
+/// Go's reader takes an empty number as 0, so there are archives with such.
+#[test]
+fn empty_numbers_of_a_header_are_zeros() {
+    let mut bytes = layer(&[file("f", b"x", 0o644)]);
+    // Mode, owner, group and time of the first header: 100–124 and 136–148; the sum at 148 is of what is there.
+    bytes[100..124].fill(0);
+    bytes[136..148].fill(b' ');
+    bytes[329..345].fill(0);
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes[..512].iter().map(|byte| u32::from(*byte)).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    assert_eq!(load(&[bytes]).unwrap(), ["docker.io/library/t:1"]);
 }
 
 #[test]
@@ -131,19 +213,51 @@ fn whiteouts_hide_and_links_hold_in_a_container() {
 struct Registry {
     blobs: BTreeMap<String, Vec<u8>>,
     token: Option<&'static str>,
+    lie: Lie,
+}
+
+/// In what a registry lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    Nothing,
+    /// A letter of the first layer is another.
+    Layer,
+    /// A letter of the config is another.
+    Config,
+    /// The manifest that the index names is another.
+    Manifest,
+    /// The layer is longer than its descriptor says, and still of its digest.
+    Size,
+    /// The manifest is no JSON.
+    Rubbish,
+    /// The manifest says that it is a picture.
+    MediaType,
+    /// The connection ends in the middle of the first layer.
+    HalfWay,
+    /// The config names more layers than the manifest.
+    Layers,
+    /// Blobs are answered with 500.
+    Fails,
+    /// Blobs are not there.
+    Missing,
 }
 
 impl Registry {
     /// Serves the image as `library/app:1` through an index; returns HOST:PORT.
-    fn serve(layers: &[Vec<u8>], token: Option<&'static str>, tamper: bool) -> String {
+    fn serve(layers: &[Vec<u8>], token: Option<&'static str>, lie: Lie) -> String {
         use std::io::Read;
-        let diff_ids: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
+        let mut diff_ids: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
+        if lie == Lie::Layers {
+            diff_ids.push(digest_of(b"more"));
+        }
         let config = json!({
             "os": "linux", "architecture": "amd64", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         let mut blobs = BTreeMap::new();
         let mut put = |bytes: Vec<u8>, media_type: &str| {
-            let descriptor = json!({ "mediaType": media_type, "digest": digest_of(&bytes), "size": bytes.len() });
+            let short = usize::from(lie == Lie::Size && media_type.contains("layer"));
+            let size = bytes.len() - short;
+            let descriptor = json!({ "mediaType": media_type, "digest": digest_of(&bytes), "size": size });
             blobs.insert(digest_of(&bytes), bytes);
             descriptor
         };
@@ -159,19 +273,27 @@ impl Registry {
             })
             .collect();
         let kind = "application/vnd.oci.image.manifest.v1+json";
+        let kind = if lie == Lie::MediaType { "image/png" } else { kind };
         let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": compressed });
         let mut manifest = put(manifest.to_string().into_bytes(), kind);
         manifest["platform"] = json!({ "os": "linux", "architecture": "amd64" });
         let kind = "application/vnd.oci.image.index.v1+json";
         let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [manifest] }).to_string().into_bytes();
-        if tamper {
-            let layer = compressed[0]["digest"].as_str().unwrap();
-            *blobs.get_mut(layer).unwrap().last_mut().unwrap() ^= 1;
+        let wrong = match lie {
+            Lie::Layer => Some(&compressed[0]),
+            Lie::Config => Some(&config),
+            Lie::Manifest => Some(&manifest),
+            _ => None,
+        };
+        if let Some(descriptor) = wrong {
+            // White space at the end changes the digest of JSON, and nothing else.
+            let bytes = blobs.get_mut(descriptor["digest"].as_str().unwrap()).unwrap();
+            if lie == Lie::Layer { *bytes.last_mut().unwrap() ^= 1 } else { bytes.push(b' ') }
         }
-        blobs.insert("1".into(), index);
+        blobs.insert("1".into(), if lie == Lie::Rubbish { b"rubbish".to_vec() } else { index });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let registry = Arc::new(Registry { blobs, token });
+        let registry = Arc::new(Registry { blobs, token, lie });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let registry = Arc::clone(&registry);
@@ -210,6 +332,10 @@ impl Registry {
             } else if !allowed {
                 let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"r\"\r\n");
                 ("401 Unauthorized", challenge, b"{}".to_vec())
+            } else if path.contains("/blobs/") && self.lie == Lie::Fails {
+                ("500 Internal Server Error", String::new(), b"{}".to_vec())
+            } else if path.contains("/blobs/") && self.lie == Lie::Missing {
+                ("404 Not Found", String::new(), b"{}".to_vec())
             } else if let Some(bytes) = self.blobs.get(name).filter(|_| path.contains("/library/app/")) {
                 ("200 OK", String::new(), bytes.clone())
             } else if path == "/v2/" {
@@ -228,7 +354,9 @@ impl Registry {
                 .to_owned();
             let head =
                 format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: {kind}\r\n{extra}\r\n", body.len());
-            if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err() {
+            let half = self.lie == Lie::HalfWay && path.contains("/blobs/") && body.starts_with(&[0x1f, 0x8b]);
+            let sent = if half { &body[..body.len() / 2] } else { &body[..] };
+            if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent)).is_err() || half {
                 return;
             }
             line.clear();
@@ -241,8 +369,8 @@ fn images_are_pulled_with_credentials_and_from_mirrors() {
     isolated(|| async {
         let layers = [busybox_layer(), layer(&[file("second", b"x", 0o644)])];
         let directory = tempfile::tempdir().unwrap();
-        let registry = Registry::serve(&layers, Some("t0ken"), false);
-        let open = Registry::serve(&layers, None, false);
+        let registry = Registry::serve(&layers, Some("t0ken"), Lie::Nothing);
+        let open = Registry::serve(&layers, None, Lie::Nothing);
         let mirrors = vec![
             Mirror::parse("docker.io=http://127.0.0.1:1").unwrap(),
             Mirror::parse(&format!("docker.io=http://{open}")).unwrap(),
@@ -274,13 +402,27 @@ fn images_are_pulled_with_credentials_and_from_mirrors() {
 #[test]
 fn a_registry_that_lies_is_refused() {
     isolated(|| async {
-        let directory = tempfile::tempdir().unwrap();
-        let registry = Registry::serve(&[layer(&[file("f", b"x", 0o644)])], None, true);
-        let store = Arc::new(Store::open(directory.path(), Vec::new()).unwrap());
-        let error = store.pull(&format!("{registry}/library/app:1"), None).await.unwrap_err().to_string();
-        assert!(error.contains("failed to fetch layer sha256:"), "{error}");
-        assert!(store.all().unwrap().by_id.is_empty());
-        assert_eq!(common::names(&directory.path().join("layers")), Vec::<String>::new());
-        assert_eq!(common::names(&directory.path().join("tmp")), Vec::<String>::new());
+        let layers = [layer(&[file("f", &[b'x'; 5000], 0o644)])];
+        for (lie, said) in [
+            (Lie::Layer, "failed to fetch layer sha256:"),
+            (Lie::Config, "failed to fetch config sha256:"),
+            (Lie::Manifest, "failed to resolve reference"),
+            (Lie::Size, "failed to fetch layer sha256:"),
+            (Lie::Rubbish, "failed to resolve reference"),
+            (Lie::MediaType, "failed to resolve reference"),
+            (Lie::HalfWay, "failed to fetch layer sha256:"),
+            (Lie::Layers, "another number of layers"),
+            (Lie::Fails, "failed to fetch config sha256:"),
+            (Lie::Missing, "failed to fetch config sha256:"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let registry = Registry::serve(&layers, None, lie);
+            let store = Arc::new(Store::open(directory.path(), Vec::new()).unwrap());
+            let error = store.pull(&format!("{registry}/library/app:1"), None).await.unwrap_err().to_string();
+            assert!(error.contains(said), "{lie:?}: {error}");
+            assert!(store.all().unwrap().by_id.is_empty(), "{lie:?}");
+            assert_eq!(common::names(&directory.path().join("layers")), Vec::<String>::new(), "{lie:?}");
+            assert_eq!(common::names(&directory.path().join("tmp")), Vec::<String>::new(), "{lie:?}");
+        }
     });
 }

@@ -64,6 +64,11 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Reads one message, of either version of the protocol.
+pub(crate) fn read_one(data: &Bytes) {
+    drop((input(data.clone(), false), input(data.clone(), true)));
+}
+
 fn input(data: Bytes, closes: bool) -> Option<Input> {
     match *data.first()? {
         STDIN if data.len() > 1 => Some(Input::Stdin(data.slice(1..))),

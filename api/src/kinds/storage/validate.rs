@@ -320,7 +320,7 @@ pub fn class(new: &Object, old: Option<&Object>, _subresource: &str, errors: &mu
         errors.push(FieldError::required(&path, ""));
     } else {
         let lower = provisioner.to_lowercase();
-        messages(provisioner, &path, names::qualified_name(&lower), errors);
+        messages(&lower, &path, names::qualified_name(&lower), errors);
     }
     let parameters = object(new, "parameters");
     for (key, _) in parameters.into_iter().flatten().filter(|(key, _)| key.is_empty()) {

@@ -73,11 +73,12 @@ fn spec_of(object_: &Object) -> Option<&Object> {
 /// The selector cannot change once the object exists.
 fn fixed_selector(spec: &Object, old: Option<&Object>, path: &Path, errors: &mut ErrorList) {
     if let Some(old) = old.and_then(spec_of) {
-        let before = errors.len();
-        immutable(spec, old, "selector", path, errors);
-        if let (true, Some(last), Some(selector)) = (errors.len() > before, errors.pop(), get(spec, "selector")) {
-            errors.push(last.shown_as(selector_text(selector)));
-        }
+        let mut found = ErrorList::new();
+        immutable(spec, old, "selector", path, &mut found);
+        errors.extend(found.into_iter().map(|error| match get(spec, "selector") {
+            Some(selector) => error.shown_as(selector_text(selector)),
+            None => error,
+        }));
     }
 }
 

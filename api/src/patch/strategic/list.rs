@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::{PATCH, go_value, list_of_lists, merge_map, no_merge_key, unknown_directive, without_directives};
 use crate::Object;
-use crate::patch::unexpected;
 use crate::schema::Schema;
 use crate::status::Status;
 
@@ -24,7 +23,7 @@ pub(super) fn merge(original: Vec<Value>, patch: &[Value], schema: Option<&Schem
         return in_order(distinct(merged), patch, &before, "");
     }
     if key.is_empty() {
-        return Err(unexpected(format!("cannot merge lists without merge key for {}", schema.definition)));
+        return Err(Status::unexpected(format!("cannot merge lists without merge key for {}", schema.definition)));
     }
     let (mut merged, items, replaced) = special_items(original, patch, key)?;
     if replaced {
@@ -57,7 +56,7 @@ fn check_items(original: &[Value], patch: &[Value]) -> Result<bool, Status> {
     if items.any(|item| item.is_object() != objects || item.is_array()) {
         let (original, patch) = (Value::from(original), Value::from(patch));
         let shown = format!("[{} {}]", go_value(&original), go_value(&patch));
-        return Err(unexpected(format!("list element types are not identical: {shown}")));
+        return Err(Status::unexpected(format!("list element types are not identical: {shown}")));
     }
     Ok(objects)
 }
@@ -87,7 +86,7 @@ fn special_items<'p>(mut original: Vec<Value>, patch: &'p [Value], key: &str) ->
             }
             Some(directive) if directive == "replace" => replaced = true,
             Some(directive) if directive == "merge" => {
-                return Err(unexpected("merging lists cannot yet be specified in the patch"));
+                return Err(Status::unexpected("merging lists cannot yet be specified in the patch"));
             }
             Some(directive) => return Err(unknown_directive(directive, item)),
         }
@@ -153,5 +152,5 @@ pub(super) fn check_order(patch: &[Value], order: &[Value], key: &str) -> Result
         return Ok(());
     }
     let (patch, order) = (go_value(&Value::from(patch)), go_value(&Value::from(order)));
-    Err(unexpected(format!("The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n")))
+    Err(Status::unexpected(format!("The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n")))
 }

@@ -47,13 +47,18 @@ pub(super) fn load(store: &Store, path: &Path) -> io::Result<Vec<String>> {
     let temporary = store.temporary()?;
     let file = plain(File::open(path)?, &temporary.path)?;
     let archive = Archive::read(file)?;
-    let mut loaded = Vec::new();
+    let mut whole = Vec::new();
     for found in archive.images()? {
         let config = ImageConfig::parse(&found.config)?;
         if config.diff_ids.len() != found.layers.len() {
             return Err(bad("an image has another number of layers than its config says"));
         }
         unpack_layers(store, &archive, &config, &found.layers)?;
+        whole.push((found, config));
+    }
+    // No image is there before all of them are good.
+    let mut loaded = Vec::new();
+    for (found, config) in whole {
         let names = found.tags.clone();
         let id = store.commit(&found.config, config.chain_ids(), found.tags, found.digests)?;
         if names.is_empty() { loaded.push(id) } else { loaded.extend(names) }
@@ -167,7 +172,7 @@ impl Archive {
         for _ in 0..LINKS_LIMIT {
             match self.entries.get(&name) {
                 Some(Place::At(offset, length)) => {
-                    return Ok(Section { file: Arc::clone(&self.file), at: *offset, end: offset + length });
+                    return Ok(Section { file: Arc::clone(&self.file), at: *offset, end: offset.saturating_add(*length) });
                 }
                 Some(Place::Link(target)) => name.clone_from(target),
                 None => break,
@@ -256,7 +261,9 @@ impl Archive {
             digest = ours.digest;
         }
         let (Some(config), Some(layers)) = (document.config, document.layers) else { return Ok(None) };
-        if !config.media_type.is_empty() && !config.media_type.contains("image.v1+json") {
+        // OCI's and Docker's; an artifact's config is of another type.
+        let kinds = ["image.config.v1+json", "image.v1+json"];
+        if !config.media_type.is_empty() && !kinds.iter().any(|kind| config.media_type.ends_with(kind)) {
             return Ok(None);
         }
         let repository = |tag: &String| Reference::parse(tag).map(|reference| reference.name());

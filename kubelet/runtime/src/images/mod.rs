@@ -48,6 +48,15 @@ impl Mirror {
     }
 }
 
+/// Reads a name that somebody wrote, for the fuzz targets.
+///
+/// # Errors
+/// It is no name of an image.
+pub fn untrusted_reference(text: &str) -> Result<String, String> {
+    let reference = Reference::parse(text)?;
+    Ok(format!("{} {:?} {:?}", reference.name(), reference.tagged(), reference.digested()))
+}
+
 /// The images below one directory.
 pub struct Store {
     root: PathBuf,

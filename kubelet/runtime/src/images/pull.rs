@@ -156,7 +156,7 @@ async fn fetch_config(source: &Source, remote: &Remote, descriptor: &OciDescript
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk.map_err(|error| named(error.to_string()))?);
-        if bytes.len() > CONFIG_LIMIT {
+        if bytes.len() > CONFIG_LIMIT.min(usize::try_from(descriptor.size).unwrap_or(0)) {
             return Err(named("it is too large".into()));
         }
     }
@@ -185,7 +185,15 @@ async fn fetch_layer(
         blocking(move || store.unpack(Chunks::new(receiver), &chain_id, Some(&digest), &diff_id))
     };
     let feeding = async {
+        let mut left = u64::try_from(layer.size).unwrap_or(0);
         while let Some(chunk) = stream.next().await {
+            let chunk = chunk.and_then(|bytes| match left.checked_sub(bytes.len() as u64) {
+                Some(rest) => {
+                    left = rest;
+                    Ok(bytes)
+                }
+                None => Err(io::Error::new(io::ErrorKind::InvalidData, "the registry sends more than the manifest says")),
+            });
             let failed = chunk.is_err();
             // The unpacker's own error is the better reason when it has stopped listening.
             if chunks.send(chunk).await.is_err() || failed {

@@ -40,7 +40,7 @@ fn prepare(
 ) -> Result<(Vec<String>, Confinement), String> {
     let path = start.bundle.join("config.json");
     let spec = Spec::load(&path).map_err(|error| chain(&error))?;
-    let confinement = Confinement::read(&start.bundle, &spec)?;
+    let confinement = Confinement::read(&spec)?;
     let process = spec.process().as_ref().ok_or("the container has no process")?;
     start.placement.join().map_err(|error| error.to_string())?;
     // Lowering it takes CAP_SYS_RESOURCE, which a node may lack.

@@ -51,7 +51,10 @@ impl Shim {
             Request::KillExec { exec } => self.kill_exec(core, exec),
             Request::ReopenLog { container } => self.reopen_log(&container),
             Request::Remove { container } => self.remove(&container),
-            Request::Shutdown => self.disconnect(),
+            Request::Shutdown => {
+                self.shut_down();
+                Ok(())
+            }
         };
         let reply = match done {
             Ok(()) => Reply::Done,
@@ -154,7 +157,7 @@ impl Shim {
             let copy = terminal.try_clone();
             container.terminal = Some(terminal);
             if let Ok(copy) = copy {
-                // Without a watch the terminal still works, only its log stays empty.
+                // Fails for want of memory: the terminal still works, only its log stays empty.
                 let _ = self.watch_output(&id, Stream::Stdout, copy);
             }
         }
@@ -231,6 +234,7 @@ impl Shim {
             self.container(id)?.taps.push(Tap::new(token, stream, fd));
         }
         self.container(id)?.clients.push(client);
+        self.reply(core, number, Reply::Attached);
         Ok(())
     }
 
@@ -288,19 +292,5 @@ impl Shim {
         {
             self.sources.remove(&token);
         }
-    }
-
-    /// The link first: the namespace itself is taken apart later, and its name and address are wanted again.
-    fn disconnect(&mut self) -> Result<()> {
-        if self.has_network {
-            let mut batch = crate::syscall::netlink::Batch::default();
-            batch.delete_link("eth0");
-            crate::syscall::netlink::Socket::open()
-                .and_then(|socket| socket.apply(&batch))
-                .or_else(|error| if error.to_string().contains("ENODEV") { Ok(()) } else { Err(error) })
-                .map_err(|error| format!("take down Pod network: {error}"))?;
-        }
-        self.shut_down();
-        Ok(())
     }
 }
