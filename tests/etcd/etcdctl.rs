@@ -11,7 +11,7 @@ use crate::service::{Authority, PATIENCE, Service, cox_store, etcdctl, free_port
 /// A store and how it is asked.
 struct Side {
     endpoint: String,
-    _service: Service,
+    service: Service,
 }
 
 impl Side {
@@ -29,7 +29,7 @@ impl Side {
             &log,
         );
         // Asking for the health wrote nothing: both begin at the same revision.
-        Side { endpoint, _service: service }
+        Side { endpoint, service }
     }
 
     /// What a command said and how it ended, without what must differ.
@@ -167,13 +167,13 @@ fn etcdctl_is_answered_as_etcd_answers() {
     }
     let many: String = (0..200).map(|number| format!("put k{number} v\n")).collect();
     compare(&sides, &["txn"], &format!("\n{many}\n\n"));
-    // A lock is made of leases, transactions and watches.
-    assert!(compare(&sides, &["lock", "door", "echo", "held"], "").starts_with("held"));
     let large = "x".repeat(1_700_000);
     let refused = compare(&sides, &["put", "large"], &large);
     assert!(refused.contains("etcdserver: request is too large"), "{refused}");
     compare(&sides, &["get", "--prefix", "", "-w", "json"], "");
     compare(&sides, &["endpoint", "hashkv", "-w", "json"], "");
+    // A lock is made of leases, transactions and watches.
+    assert!(compare(&sides, &["lock", "door", "echo", "held"], "").starts_with("held"));
 }
 
 #[test]
@@ -304,4 +304,5 @@ fn one_process_and_loopback_only() {
     let said = String::from_utf8_lossy(&open.stderr).into_owned();
     assert!(said.contains("loopback") || said.contains("cannot be used multiple times"), "{said}");
     assert!(side.ask(&["put", "still", "there"], "").starts_with("OK"));
+    assert!(side.service.stop(), "it ends well when it is asked to");
 }
