@@ -1,7 +1,6 @@
 //! A range of numbers to give out, with upstream's bands: the lower part is left for those who choose themselves.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
 
 use crate::config::Network;
 
