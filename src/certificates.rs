@@ -142,7 +142,8 @@ mod tests {
         until(due + SignedDuration::from_secs(2)).await;
         let admin = client::from_kubeconfig(&layout.kubeconfig()).await.unwrap();
         admin.apiserver_version().await.unwrap();
-        let read = |suffix: &str| std::fs::read_to_string(layout.pki().join(format!("kubelet-server.{suffix}"))).unwrap();
+        let read =
+            |suffix: &str| std::fs::read_to_string(layout.pki().join(format!("kubelet-server.{suffix}"))).unwrap();
         let kubelet = pki::Pair { certificate: read("crt"), key: read("key") };
         assert_ne!(pki::standing(&kubelet, &[], Timestamp::now()), Standing::Useless);
         stop.cancel();

@@ -1,13 +1,14 @@
 //! The command line: which words start what. Words that are not here are the kubectl-like verbs and go to `ctl`.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, layout};
+use crate::{commands, daemon, layout};
 
 /// A complete Kubernetes cluster in one small binary.
 #[derive(Parser)]
@@ -35,8 +36,10 @@ enum Command {
     Token(TokenArgs),
     /// Load, list, pull and remove container images
     Image(ImageArgs),
-    /// Run the API server alone, over the embedded store
-    Apiserver(PartArgs),
+    /// Run the store alone: etcd's v3 API on a data directory
+    Store(StoreArgs),
+    /// Run the API server alone, over the embedded store or an etcd
+    Apiserver(ApiserverArgs),
     /// Run the scheduler alone
     Scheduler(PartArgs),
     /// Run the controllers alone
@@ -187,6 +190,63 @@ pub struct PartArgs {
     pub kubeconfig: Option<PathBuf>,
 }
 
+/// An API server that runs alone: its store may be elsewhere. The names are kube-apiserver's.
+#[derive(Args, Clone, Debug)]
+pub struct ApiserverArgs {
+    #[command(flatten)]
+    pub part: PartArgs,
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct EtcdArgs {
+    /// Keep objects in this etcd (or `cox store`), not in the embedded store: scheme://ip:port, comma separated
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// The authority that signs etcd's certificates
+    #[arg(long, value_name = "FILE", requires = "etcd_servers")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to etcd
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// What all keys in etcd begin with
+    #[arg(long, value_name = "PREFIX", default_value = "/registry")]
+    pub etcd_prefix: String,
+}
+
+/// The store alone. The names are etcd's.
+#[derive(Args, Clone, Debug)]
+pub struct StoreArgs {
+    /// The member's name
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub name: String,
+    /// Where the store keeps its data
+    #[arg(long, value_name = "DIR", default_value = layout::DEFAULT_STORE)]
+    pub data_dir: PathBuf,
+    /// Where to listen; http:// on loopback addresses only
+    #[arg(long, value_name = "URLS", value_delimiter = ',', default_value = "http://localhost:2379")]
+    pub listen_client_urls: Vec<String>,
+    /// Where clients are told to find this member [default: where it listens]
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub advertise_client_urls: Vec<String>,
+    /// The certificate that https:// listeners show
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// Clients must show a certificate that this authority signed
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Clients must show a certificate, signed by --trusted-ca-file (which alone demands it too)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub client_cert_auth: bool,
+}
+
 fn parse_mirror(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((registry, url))
@@ -201,6 +261,14 @@ fn parse_mirror(text: &str) -> Result<(String, String), String> {
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    // kubectl's global flags may stand before the verb.
+    let is_flag = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word.starts_with('-') && !matches!(&*word, "-h" | "--help" | "-V" | "--version")
+    };
+    if args.get(1).is_some_and(is_flag) {
+        return ctl::main(args.into_iter().skip(1).collect());
+    }
     // A detached cluster is the same command line, run again with the pipe for its word to the parent.
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -215,7 +283,8 @@ pub fn run() -> ExitCode {
         Command::Reset(args) => commands::reset::run(&args),
         Command::Token(args) => commands::token::run(args.action),
         Command::Image(args) => commands::image::run(args.action),
-        Command::Apiserver(args) => commands::part::run(args, commands::part::Part::Apiserver),
+        Command::Store(args) => commands::store::run(&args),
+        Command::Apiserver(args) => commands::part::run_apiserver(args),
         Command::Scheduler(args) => commands::part::run(args, commands::part::Part::Scheduler),
         Command::ControllerManager(args) => commands::part::run(args, commands::part::Part::ControllerManager),
         Command::Kubelet(args) => commands::part::run(args, commands::part::Part::Kubelet),
@@ -225,7 +294,9 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            daemon::say_failed(&error);
+            // Standard error may be a file on a full disk: then there is nobody left to tell.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -32,20 +32,33 @@ pub struct Machine {
 pub struct ApiServer {
     pub server: Arc<apiserver::Server>,
     pub authority: Pair,
-    store: Arc<Store>,
+    /// The embedded store, when it is used.
+    store: Option<Arc<Store>>,
 }
 
 impl ApiServer {
-    /// Opens the store, starts the API server and has it listen. Returns when it answers.
+    /// Opens the embedded store, starts the API server and has it listen. Returns when it answers.
     pub async fn start(layout: &Layout, machine: &Machine, parts: &mut Parts, progress: &Progress) -> Result<Self> {
+        let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
+            .with_context(|| format!("open the store in {}", layout.store().display()))?;
+        let kv: Arc<dyn Kv> = store.clone();
+        let api = Self::start_on(kv, layout, machine, parts, progress).await?;
+        Ok(Self { store: Some(store), ..api })
+    }
+
+    /// As [`ApiServer::start`], on a store that is somebody else's.
+    pub async fn start_on(
+        kv: Arc<dyn Kv>,
+        layout: &Layout,
+        machine: &Machine,
+        parts: &mut Parts,
+        progress: &Progress,
+    ) -> Result<Self> {
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let certificates = Certificates::new(layout, machine, format!("https://{advertise}"));
         let good = certificates.ensure(jiff::Timestamp::now())?;
         let due = good.due();
         let authority = authority(layout)?;
-        let store = Store::open(store::Config { dir: layout.store(), ..store::Config::default() })
-            .with_context(|| format!("open the store in {}", layout.store().display()))?;
-        let kv: Arc<dyn Kv> = store.clone();
         let server = apiserver::Server::start(apiserver::Config::new(good.pki, advertise), kv).await?;
         let server = Arc::new(server);
         tokio::spawn(certificates.keep(Arc::clone(&server), due, parts.stop.clone()));
@@ -59,12 +72,14 @@ impl ApiServer {
             }
         });
         progress.reached(&format!("API ready at https://{advertise}"));
-        Ok(Self { server, authority, store })
+        Ok(Self { server, authority, store: None })
     }
 
     /// Closes the store; everything acknowledged is on disk already.
     pub async fn close(self) {
-        self.store.close().await;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
     }
 }
 

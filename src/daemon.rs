@@ -12,12 +12,16 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::layout::Layout;
+use crate::progress::say;
 
 /// Set in the child's environment: it is the detached one.
 const MARK: &str = "COX_DETACHED";
 
 /// What a detached cluster prints as its last line before it lets go of the pipe.
 const READY: &str = "ready";
+
+/// Begins the line that says why a detached cluster ends before that: the log may be on a disk that is full.
+const FAILED: &str = "failed: ";
 
 /// Whether this process is the detached child.
 pub fn is_child() -> bool {
@@ -38,15 +42,22 @@ pub fn detach(layout: &Layout) -> Result<()> {
     }
     let mut child = command.spawn().context("start the detached process")?;
     let pipe = child.stdout.take().context("the detached process's output is missing")?;
+    let mut failure = None;
     for line in BufReader::new(pipe).lines() {
         let line = line.context("read the detached process's progress")?;
         if line == READY {
             return Ok(());
         }
-        println!("{line}");
+        match line.strip_prefix(FAILED) {
+            Some(why) => failure = Some(why.to_owned()),
+            None => println!("{line}"),
+        }
     }
     let status = child.wait().context("wait for the detached process")?;
-    bail!("the cluster did not start ({status}); {} says why:\n{}", log_path.display(), tail(layout));
+    match failure {
+        Some(why) => bail!("the cluster did not start: {why}\n({} may say more)", log_path.display()),
+        None => bail!("the cluster did not start ({status}); {} says why:\n{}", log_path.display(), tail(layout)),
+    }
 }
 
 /// The last lines of the log, for the person who waits.
@@ -61,8 +72,15 @@ pub fn say_ready() -> Result<()> {
     if !is_child() {
         return Ok(());
     }
-    println!("{READY}");
+    say(READY);
     let null = OpenOptions::new().write(true).open("/dev/null").context("open /dev/null")?;
     nix::unistd::dup2_stdout(&null).context("let go of the parent's pipe")?;
     Ok(())
+}
+
+/// In the child: says why it ends. Does nothing in the foreground, nor once the parent has gone on.
+pub fn say_failed(error: &anyhow::Error) {
+    if is_child() {
+        say(&format!("{FAILED}{}", format!("{error:#}").replace('\n', " ")));
+    }
 }

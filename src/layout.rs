@@ -17,6 +17,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Where a cluster lives when no `--data-dir` is given.
 pub const DEFAULT_DIR: &str = "/var/lib/cox";
+/// The store's place in it.
+pub const DEFAULT_STORE: &str = "/var/lib/cox/store";
 
 /// The folders and files of one cluster's data directory (docs/ARCHITECTURE.md lists them).
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! The one binary: parse the command line, put the rooms together, hand over.
 
+mod allocator;
 mod certificates;
 mod cli;
 mod cluster;
@@ -16,6 +17,9 @@ mod renewal;
 mod slot;
 
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     // A shim must stay small and single-threaded: it is told apart before anything else is set up.

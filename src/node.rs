@@ -74,6 +74,9 @@ pub enum Dns {
 /// Starts the kubelet over a runtime.
 pub fn start_kubelet(layout: &Layout, machine: &Machine, clients: &Clients, core: Arc<Core>, parts: &mut Parts) {
     let config = kubelet_config(layout, machine);
+    if let Err(error) = kubelet::share_mounts(&config.root_dir) {
+        tracing::warn!(%error, "volumes that are mounted after their Pod's sandbox was made will not be seen in it");
+    }
     let (user, clients) = (format!("system:node:{}", machine.name), Arc::clone(clients));
     parts.keep("kubelet", move |stop| kubelet::run(config.clone(), clients(&user), core.clone(), stop));
 }

@@ -15,12 +15,14 @@ impl Progress {
     }
 
     pub fn reached(&self, what: &str) {
-        let mut out = std::io::stdout().lock();
-        // Nobody may be reading (the terminal closed); the cluster runs on all the same.
-        if let Err(error) =
-            writeln!(out, "{:>7.3}s  {what}", self.start.elapsed().as_secs_f64()).and_then(|()| out.flush())
-        {
-            tracing::debug!(%error, "print progress");
-        }
+        say(&format!("{:>7.3}s  {what}", self.start.elapsed().as_secs_f64()));
+    }
+}
+
+/// Prints lines. Nobody may be reading (the terminal closed), or the disk be full; the cluster runs on all the same.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "print progress");
     }
 }

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use testkit::cluster::{Cluster, PATIENCE};
 use testkit::net::run;
 use testkit::registry::Registry;
+use testkit::script::Script;
 use testkit::{Image, wait_for};
 
 const COX: &str = env!("CARGO_BIN_EXE_cox");
@@ -107,4 +109,63 @@ fn strategies_sets_and_stored_kinds_of_the_course() {
     cluster.kubectl(&["rollout", "status", "deployment", "nginx-deployment", "--timeout=120s"]).unwrap();
     let history = cluster.kubectl(&["rollout", "history", "deployment", "nginx-deployment"]).unwrap();
     assert!(history.contains("\n2 "), "{history}");
+}
+
+#[test]
+fn every_command_line_of_the_course_with_kubectl_and_with_cox() {
+    let course = course();
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let mut script = Script::new(&course.cluster, Path::new(COX), &files, ["apple", "lemon"]).unwrap();
+    script.run("course.lines", include_str!("kubectl/course.lines")).unwrap();
+    script.finish().unwrap();
+}
+
+#[test]
+fn images_that_are_never_pulled_and_load_balancers_of_the_course() {
+    let cluster = Cluster::up(COX, &[]).unwrap();
+    cluster.kubectl(&["apply", "-f", &manifest("node-deployment.yml")]).unwrap();
+    let waits = |pods: &serde_json::Value| pods.to_string().contains("ErrImageNeverPull");
+    cluster.wait(&["pods", "-l", "app=node-server"], "ErrImageNeverPull", waits).unwrap();
+    // The image comes, and the Pods run without being made anew.
+    let servers = web(8080).tag("docker.io/library/node-server:latest").tag("docker.io/library/mysql:latest");
+    cluster.load(&servers).unwrap();
+    let available = |d: &serde_json::Value| d["status"]["availableReplicas"] == 5;
+    cluster.wait(&["deployment", "node-deployment"], "5 available", available).unwrap();
+    cluster.kubectl(&["expose", "deployment", "node-deployment", "--type=LoadBalancer"]).unwrap();
+    assert_eq!(hosts_behind(&cluster, "node-deployment", 8080, 5).len(), 5);
+
+    // The same kind of Service by its manifest, before Pods with another port.
+    cluster.load(&web(80).tag("docker.io/library/nginx:latest")).unwrap();
+    let deployment = std::fs::read_to_string(manifest("deployment.yml")).unwrap();
+    cluster.apply(&deployment.replace("image: nginx", "imagePullPolicy: Never\n          image: nginx")).unwrap();
+    cluster.kubectl(&["delete", "service", "node-deployment"]).unwrap();
+    cluster.kubectl(&["apply", "-f", &manifest("service-loadbalancer.yml")]).unwrap();
+    assert_eq!(hosts_behind(&cluster, "nginx-service", 8080, 3).len(), 3);
+
+    // A folder of the machine in a container, read and written.
+    let folder = cluster.home().join("mysql-init");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("login.sql"), "CREATE TABLE login;\n").unwrap();
+    let pod = std::fs::read_to_string(manifest("mysql-hostpath-pod.yml")).unwrap();
+    cluster.apply(&pod.replace("/mysql-init", &folder.to_string_lossy())).unwrap();
+    cluster.wait_ready("mysqlserver").unwrap();
+    let script =
+        "cat /docker-entrypoint-initdb.d/login.sql; echo $MYSQL_DATABASE $(hostname) > /docker-entrypoint-initdb.d/out";
+    assert_eq!(cluster.kubectl(&["exec", "mysqlserver", "--", "sh", "-c", script]).unwrap(), "CREATE TABLE login;\n");
+    assert_eq!(std::fs::read_to_string(folder.join("out")).unwrap(), "login mysqlserver\n");
+}
+
+/// Asks a Service's external address until so many hosts have answered.
+fn hosts_behind(cluster: &Cluster, service: &str, port: u16, count: usize) -> BTreeSet<String> {
+    let ready = |s: &serde_json::Value| s["status"]["loadBalancer"]["ingress"][0]["ip"].is_string();
+    let service = cluster.wait(&["service", service], "an external address", ready).unwrap();
+    let ip = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().unwrap();
+    let mut heard = BTreeSet::new();
+    wait_for("the replicas to answer in turn", PATIENCE, || {
+        let mut curl = cluster.network.command("curl");
+        heard.insert(run(curl.args(["--silent", "--fail", "--max-time", "5", &format!("http://{ip}:{port}/")]))?);
+        Ok((heard.len() >= count).then_some(()))
+    })
+    .unwrap();
+    heard
 }

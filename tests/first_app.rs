@@ -57,6 +57,16 @@ fn names(list: &Value) -> BTreeSet<String> {
     list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Who leads the scheduler and the controllers, and how often that has changed.
+fn leads(cluster: &Cluster) -> Vec<(Value, Value)> {
+    let lease = |name: &&str| {
+        let mut spec = cluster.get(&["lease", name, "-n", "kube-system"]).unwrap()["spec"].take();
+        assert_ne!(spec["holderIdentity"], "", "{name}");
+        (spec["holderIdentity"].take(), spec["leaseTransitions"].take())
+    };
+    ["kube-scheduler", "kube-controller-manager"].iter().map(lease).collect()
+}
+
 #[test]
 fn a_deployment_answers_through_its_service_scales_and_outlives_the_process() {
     let cluster = Cluster::up(COX, &[]).unwrap();
@@ -79,6 +89,7 @@ fn a_deployment_answers_through_its_service_scales_and_outlives_the_process() {
 
     // The process dies; Pods and Service go on; the next process takes over what runs.
     let before = cluster.get(&["pods", "-l", "app=web"]).unwrap();
+    let led = leads(&cluster);
     let pid = cluster.pid().unwrap();
     run(Command::new("kill").args(["-9", &pid.to_string()])).unwrap();
     for _ in 0..10 {
@@ -95,6 +106,8 @@ fn a_deployment_answers_through_its_service_scales_and_outlives_the_process() {
 
     cluster.kubectl(&["scale", "deployment", "web", "--replicas=5"]).unwrap();
     cluster.wait(&["deployment", "web"], "five replicas", |d| d["status"]["availableReplicas"] == 5).unwrap();
+    // Whoever waits for a dead holder's lease to run out changes its holder: the lead was taken over instead.
+    assert_eq!(leads(&cluster), led);
     cluster.kubectl(&["delete", "deployment", "web"]).unwrap();
     wait_for("the Pods to go", PATIENCE, || Ok(names(&cluster.get(&["pods"])?).is_empty().then_some(()))).unwrap();
     let refused = fetch(&cluster, &format!("http://{ip}/")).unwrap_err().to_string();

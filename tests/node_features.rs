@@ -1,9 +1,13 @@
 //! Tests of what a node does for its Pods besides running them: figures, ports, volumes, static Pods, logs, probes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use testkit::cluster::{Cluster, PATIENCE};
 use testkit::net::run;
@@ -63,7 +67,8 @@ fn kubectl_top_shows_what_is_used() {
     assert!(same.starts_with("busy"), "{same}");
 
     // As objects, as a table, in discovery; with upstream's words for what is not there.
-    let metrics = cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/busy"]).unwrap();
+    let metrics =
+        cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/busy"]).unwrap();
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
     assert_eq!((&metrics["kind"], &metrics["containers"][0]["name"]), (&"PodMetrics".into(), &"main".into()));
     assert!(metrics["window"].as_str().is_some_and(|window| window.ends_with('s')), "{metrics}");
@@ -89,26 +94,35 @@ fn kubectl_top_shows_what_is_used() {
     assert!(services.contains("Local") && services.contains("True"), "{services}");
     let resources = || cluster.kubectl(&["api-resources", "--api-group=metrics.k8s.io"]);
     assert!(resources().unwrap().contains("NodeMetrics"));
-    let patch = r#"{"spec": {"service": {"name": "metrics-server", "namespace": "kube-system"}, "insecureSkipTLSVerify": true}}"#;
+    let patch = r#"{"spec": {"insecureSkipTLSVerify": true,
+        "service": {"name": "metrics-server", "namespace": "kube-system"}}}"#;
     cluster.kubectl(&["patch", "apiservice", "v1beta1.metrics.k8s.io", "--type=merge", "-p", patch]).unwrap();
     wait_for("the group to be somebody else's", PATIENCE, || {
         Ok(cluster.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).is_err().then_some(()))
     })
     .unwrap();
-    cluster.kubectl(&["patch", "apiservice", "v1beta1.metrics.k8s.io", "--type=json", "-p", r#"[{"op": "remove", "path": "/spec/service"}, {"op": "remove", "path": "/spec/insecureSkipTLSVerify"}]"#]).unwrap();
+    cluster
+        .kubectl(&[
+            "patch",
+            "apiservice",
+            "v1beta1.metrics.k8s.io",
+            "--type=json",
+            "-p",
+            r#"[{"op": "remove", "path": "/spec/service"}, {"op": "remove", "path": "/spec/insecureSkipTLSVerify"}]"#,
+        ])
+        .unwrap();
     wait_for("the group to be ours again", PATIENCE, || Ok(cluster.kubectl(&["top", "node"]).ok())).unwrap();
 }
 
 #[test]
 fn host_ports_lead_to_pods() {
     let cluster = cluster();
-    let ports = "ports: [{containerPort: 8080, hostPort: 18080}, {containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}]";
+    let ports =
+        "ports: [{containerPort: 8080, hostPort: 18080}, {containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}]";
     cluster.apply(&pod("web", SERVES, ports, "")).unwrap();
     cluster.wait_ready("web").unwrap();
     let ip = cluster.network.ip.clone();
-    let answers = |url: &str| {
-        wait_for(url, PATIENCE, || Ok(Some(fetch(&cluster, url)?))).unwrap()
-    };
+    let answers = |url: &str| wait_for(url, PATIENCE, || Ok(Some(fetch(&cluster, url)?))).unwrap();
     // From the node by its address and by loopback.
     assert_eq!(answers(&format!("http://{ip}:18080/")), "web\n");
     assert_eq!(answers("http://127.0.0.1:18080/"), "web\n");
@@ -128,7 +142,8 @@ fn host_ports_lead_to_pods() {
     // Nothing of the node's own loopback can be reached from a Pod.
     let mut secret = cluster.network.command("busybox");
     let mut secret = Stop(secret.args(["httpd", "-f", "-p", "127.0.0.1:19999", "-h", "/"]).spawn().unwrap());
-    let gateway = cluster.kubectl(&["exec", "web", "--", "sh", "-c", "ip route | grep default | cut -d' ' -f3"]).unwrap();
+    let gateway =
+        cluster.kubectl(&["exec", "web", "--", "sh", "-c", "ip route | grep default | cut -d' ' -f3"]).unwrap();
     let attack = format!(
         "ip route add 127.0.0.1/32 via {} dev eth0 2>/dev/null; printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {} 19999",
         gateway.trim(),
@@ -158,8 +173,80 @@ fn host_ports_lead_to_pods() {
     assert_eq!(wait_for("second", PATIENCE, || Ok(Some(fetch(&cluster, &url)?))).unwrap(), "second\n");
     cluster.kubectl(&["delete", "pod", "second"]).unwrap();
     assert!(fetch(&cluster, &url).is_err());
-    let tables = run(cluster.network.command("nft").args(["list", "tables"])).unwrap();
-    assert!(!tables.contains("-ports"), "{tables}");
+    let tables = || run(cluster.network.command("nft").args(["list", "tables"])).unwrap();
+    assert!(!tables().contains("-ports"), "{}", tables());
+
+    // Reset finds them too.
+    cluster.apply(&pod("third", SERVES, "ports: [{containerPort: 8080, hostPort: 18080}]", "")).unwrap();
+    cluster.wait_ready("third").unwrap();
+    assert!(tables().contains("-ports"), "{}", tables());
+    run(&mut cluster.cox(&["reset", "--yes"])).unwrap();
+    assert!(tables().trim().is_empty(), "{}", tables());
+}
+
+/// Runs something in a network namespace, given by its file.
+fn within<T: Send>(namespace: &str, what: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(std::fs::File::open(namespace).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        });
+        inside.join().unwrap()
+    })
+}
+
+/// The network namespace of the Pod in which `sleep NUMBER` runs.
+fn network_of(number: u64) -> anyhow::Result<Option<String>> {
+    let wanted = format!("sleep\0{number}\0");
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        if std::fs::read(path.join("cmdline")).is_ok_and(|line| line == wanted.as_bytes()) {
+            return Ok(Some(format!("{}/ns/net", path.display())));
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn udp_host_ports_lead_to_the_pod_that_is_there_now() {
+    let cluster = cluster();
+    let ports = "ports: [{containerPort: 9053, hostPort: 19053, protocol: UDP}]";
+    let node = format!("{}:19053", cluster.network.ip);
+    let client = within(&cluster.network.path().to_string_lossy(), || UdpSocket::bind("0.0.0.0:0").unwrap());
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let ask = |expected: &str| {
+        wait_for(expected, PATIENCE, || {
+            client.send_to(b"who", &node).ok();
+            let mut answer = [0; 16];
+            let heard = client.recv_from(&mut answer).ok().map(|(n, from)| (answer[..n].to_vec(), from));
+            Ok(heard.filter(|(text, from)| text == expected.as_bytes() && from.to_string() == node))
+        })
+        .unwrap();
+    };
+    for name in ["first", "second"] {
+        let number = u64::from(std::process::id()) + if name == "first" { 1_000_000_000 } else { 2_000_000_000 };
+        cluster.apply(&pod(name, &format!("exec sleep {number}"), ports, "")).unwrap();
+        cluster.wait_ready(name).unwrap();
+        let network = wait_for("the Pod's process", PATIENCE, || network_of(number)).unwrap();
+        let server = within(&network, || UdpSocket::bind("0.0.0.0:9053").unwrap());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                server.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let mut question = [0; 16];
+                    if let Ok((_, from)) = server.recv_from(&mut question) {
+                        server.send_to(name.as_bytes(), from).unwrap();
+                    }
+                }
+            });
+            // The same client, which went on sending while the Pods changed.
+            ask(name);
+            stop.store(true, Ordering::Relaxed);
+        });
+        drop(server);
+        cluster.kubectl(&["delete", "pod", name, "--grace-period=0", "--force"]).unwrap();
+    }
 }
 
 /// A process of the test's own, ended with the test.
@@ -260,7 +347,9 @@ fn a_local_volume_waits_for_its_first_consumer() {
             local.display()
         )
     };
-    cluster.apply(&(class.to_owned() + &volume("far", "Retain", "local", &on("node-2")) + &claim("data", "local"))).unwrap();
+    cluster
+        .apply(&(class.to_owned() + &volume("far", "Retain", "local", &on("node-2")) + &claim("data", "local")))
+        .unwrap();
     wait_for("the claim to say that it waits", PATIENCE, || {
         let described = cluster.kubectl(&["describe", "pvc", "data"])?;
         Ok(described.contains("waiting for first consumer to be created before binding").then_some(()))
@@ -310,7 +399,8 @@ fn a_static_pod_has_a_mirror_that_cannot_take_it_along() {
         })
         .unwrap();
     std::fs::remove_file(&manifest).unwrap();
-    wait_for("the mirror to go", PATIENCE, || Ok(cluster.get(&["pod", "alone-node-1"]).is_err().then_some(()))).unwrap();
+    wait_for("the mirror to go", PATIENCE, || Ok(cluster.get(&["pod", "alone-node-1"]).is_err().then_some(())))
+        .unwrap();
 }
 
 #[test]

@@ -3,45 +3,58 @@
 use std::fmt;
 
 use serde_json::Value;
+use smallvec::SmallVec;
 
-/// A path to a field, `spec.containers[0].image`. Cheap to extend; it is only rendered when an error is made.
+/// A path to a field, `spec.containers[0].image`. Validation makes many and shows few: those of usual length live on the
+/// stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path(String);
+pub struct Path(SmallVec<[u8; INLINE]>);
+
+/// Bytes of a path that need no allocation.
+const INLINE: usize = 80;
 
 impl Path {
     pub fn new(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(SmallVec::from_slice(name.as_bytes()))
     }
 
     /// The empty path; its children begin without a dot.
     pub fn root() -> Self {
-        Self(String::new())
+        Self(SmallVec::new())
     }
 
     /// The path of one field without a name, which upstream has where it means the whole object.
     pub fn empty_name() -> Self {
-        Self(" ".to_owned())
+        Self::new(" ")
     }
 
     pub fn child(&self, name: &str) -> Self {
-        let dot = if self.0.is_empty() { "" } else { "." };
-        Self(format!("{}{dot}{name}", self.0))
+        self.with(&[if self.0.is_empty() { "" } else { "." }, name])
     }
 
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.with(&["[", itoa::Buffer::new().format(index), "]"])
     }
 
     /// The path of a map's entry or of an item of a list of type map, `metadata.labels[app]`.
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.with(&["[", key, "]"])
+    }
+
+    fn with(&self, parts: &[&str]) -> Self {
+        let mut path = self.0.clone();
+        for part in parts {
+            path.extend_from_slice(part.as_bytes());
+        }
+        Self(path)
     }
 
     pub fn as_str(&self) -> &str {
-        match self.0.as_str() {
-            "" => "<nil>",
-            " " => "[]",
-            path => path,
+        match std::str::from_utf8(&self.0) {
+            Ok("") => "<nil>",
+            Ok(" ") => "[]",
+            Ok(path) => path,
+            Err(_) => unreachable!("a path is made of texts"),
         }
     }
 }

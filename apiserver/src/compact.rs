@@ -17,6 +17,7 @@ pub async fn run(server: Arc<Shared>) {
             () = tokio::time::sleep(INTERVAL) => {}
             () = server.stopping.cancelled() => return,
         }
+        server.caches.all().values().for_each(|cache| cache.rest());
         let now = server.caches.progress.applied();
         if earlier > done {
             match server.kv.compact(earlier).await {

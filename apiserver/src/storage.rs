@@ -3,11 +3,14 @@
 //! Stored bytes are JSON without `resourceVersion`, beginning `{"apiVersion":…,"kind":…,"metadata":{`, so that the
 //! wire form is the same bytes with `"resourceVersion":"N",` spliced in behind that brace: no decoding, one copy.
 
+use std::ops::Range;
+
 use api::Object;
 use bytes::Bytes;
 use serde_json::Value;
 
 const METADATA: &[u8] = b"\"metadata\":{";
+const MANAGED_FIELDS: &[u8] = b"\"managedFields\":";
 const RESOURCE_VERSION: &[u8] = b"\"resourceVersion\":\"";
 
 /// The stored form. `resourceVersion` and `selfLink` are left out; they are not part of what is stored.
@@ -122,6 +125,66 @@ pub fn with_revision(out: &mut Vec<u8>, wire: &[u8], metadata: usize, revision: 
     out.extend_from_slice(&wire[digits_end..]);
 }
 
+/// Where the wire form has the metadata's member `managedFields`, with a comma that goes with it; empty when it has none.
+/// `metadata` is [`Layout::metadata`].
+pub fn managed_fields(wire: &[u8], metadata: usize) -> Range<usize> {
+    let mut at = metadata;
+    while wire.get(at) == Some(&b'"') {
+        let key = at;
+        let value = end_of_value(wire, key) + 1;
+        let end = end_of_value(wire, value);
+        let last = wire.get(end) != Some(&b',');
+        if &wire[key..value.min(wire.len())] == MANAGED_FIELDS {
+            return match (last, key == metadata) {
+                (false, _) => key..end + 1,
+                (true, true) => key..end,
+                (true, false) => key - 1..end,
+            };
+        }
+        if last {
+            break;
+        }
+        at = end + 1;
+    }
+    metadata..metadata
+}
+
+/// The offset behind the JSON value at `at`, of text without blanks.
+fn end_of_value(json: &[u8], mut at: usize) -> usize {
+    let mut depth = 0usize;
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'"' => {
+                at = end_of_text(json, at);
+                if depth == 0 {
+                    return at;
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return if depth == 0 { at } else { at + 1 },
+            b'}' | b']' => depth -= 1,
+            b',' | b':' if depth == 0 => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    json.len()
+}
+
+/// The offset behind the text whose opening quote is at `at`.
+fn end_of_text(json: &[u8], at: usize) -> usize {
+    let mut from = at + 1;
+    while let Some(found) = json.get(from..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        let found = from + found;
+        if json[found] == b'"' {
+            return found + 1;
+        }
+        from = found + 2;
+    }
+    json.len()
+}
+
 /// Reads wire or stored bytes as an object.
 pub fn decode(bytes: &[u8]) -> Result<Object, serde_json::Error> {
     serde_json::from_slice(bytes)
@@ -159,6 +222,30 @@ mod tests {
         let mut later = Vec::new();
         with_revision(&mut later, &out, at.metadata, 3456);
         assert!(String::from_utf8(later).unwrap().contains(r#""resourceVersion":"3456","name":"a""#));
+    }
+
+    #[test]
+    fn finds_managed_fields_and_nothing_like_them() {
+        for (metadata, without) in [
+            (r#"{"managedFields":[{"f:a":{"k:{\"n\":\"]\"}":{}}}],"name":"a"}"#, r#"{"name":"a"}"#),
+            (
+                r#"{"labels":{"managedFields":"x"},"managedFields":[],"name":"a"}"#,
+                r#"{"labels":{"managedFields":"x"},"name":"a"}"#,
+            ),
+            (r#"{"generation":1,"managedFields":[{}]}"#, r#"{"generation":1}"#),
+            (r#"{"managedFields":[{}]}"#, "{}"),
+            (r#"{"annotations":{"a":"\\\",\"managedFields\":[]"},"name":"managedFields"}"#, ""),
+            ("{}", ""),
+        ] {
+            let wire = format!(r#"{{"kind":"K","metadata":{metadata},"data":{{"managedFields":[1]}}}}"#);
+            let at = wire.find(r#""metadata":{"#).unwrap() + METADATA.len();
+            let range = managed_fields(wire.as_bytes(), at);
+            let cut = format!("{}{}", &wire[..range.start], &wire[range.end..]);
+            let expected = if without.is_empty() { wire.clone() } else { wire.replace(metadata, without) };
+            assert_eq!(cut, expected);
+        }
+        let torn = br#"{"metadata":{"managedFields":[{"a":"b"#;
+        assert!(managed_fields(torn, 13).end <= torn.len());
     }
 
     #[test]

@@ -14,7 +14,8 @@ async fn it_shows_as_metrics_servers_would() {
     let c = cluster().await;
     let list = c.get(GROUP).await.expect(200);
     let resource = |name: &str, namespaced: bool, kind: &str| {
-        json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]})
+        let verbs = ["get", "list"];
+        json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs})
     };
     assert_eq!(
         list["resources"],
@@ -28,7 +29,10 @@ async fn it_shows_as_metrics_servers_would() {
     let node = &document["components"]["schemas"]["io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics"];
     assert_eq!(node["description"], "What a node uses.");
     assert_eq!(node["properties"]["window"]["description"], "Over how long CPU use was measured.");
-    assert_eq!(node["properties"]["usage"]["additionalProperties"]["$ref"], json!("#/components/schemas/io.k8s.apimachinery.pkg.api.resource.Quantity"));
+    assert_eq!(
+        node["properties"]["usage"]["additionalProperties"]["$ref"],
+        json!("#/components/schemas/io.k8s.apimachinery.pkg.api.resource.Quantity")
+    );
     let items = &document["components"]["schemas"]["io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetricsList"];
     assert_eq!(items["properties"]["items"]["description"], "What Pods use.", "descriptions stand where they belong");
     assert_eq!(c.get(SERVICE).await.expect(200)["status"]["conditions"][0]["reason"], "Local");
@@ -75,8 +79,10 @@ async fn nodes_that_do_not_answer_are_left_out() {
     assert_eq!((one.code.as_u16(), one.message().as_str()), (404, "nodemetrics.metrics.k8s.io \"n1\" not found"));
     let none = c.get(&format!("{GROUP}/nodes/n2")).await;
     assert_eq!((none.code.as_u16(), none.message().as_str()), (404, "nodes \"n2\" not found"));
-    let table: Value = c.get_as(&format!("{GROUP}/nodes"), "application/json;as=Table;v=v1;g=meta.k8s.io").await.expect(200);
-    let names: Vec<&str> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let table: Value =
+        c.get_as(&format!("{GROUP}/nodes"), "application/json;as=Table;v=v1;g=meta.k8s.io").await.expect(200);
+    let names: Vec<&str> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["Name", "cpu", "memory", "Window"]);
     assert_eq!(c.get(&format!("{GROUP}/pods?labelSelector=a,,b")).await.code, 400);
 }

@@ -5,7 +5,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
+use store::{Kv as _, Op, TxnRequest};
 use support::{cluster, over};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -166,4 +168,33 @@ async fn a_watch_resumes_over_a_restart() {
     assert_eq!(watch.brief().await, "ADDED c");
     let old = restarted.watch(&format!("{MAPS}?watch=true&resourceVersion=1")).await;
     drop(old);
+}
+
+#[tokio::test]
+async fn a_watch_of_a_quiet_resource_resumes_after_much_has_happened_elsewhere() {
+    let c = cluster().await;
+    let before = c.config_map("a", r#"{"app":"x"}"#).await;
+    c.config_map("b", r#"{"app":"x"}"#).await;
+    c.delete(&format!("{MAPS}/a")).await.expect(200);
+    for _ in 0..5000 {
+        let put = Op::Put(store::PutRequest { key: Bytes::from_static(b"elsewhere"), ..Default::default() });
+        c.store.txn(TxnRequest { success: vec![put], ..TxnRequest::default() }).await.unwrap();
+    }
+    let restarted = over(c.store.clone()).await;
+    restarted.config_map("c", "{}").await;
+    let from = version(&before);
+    let mut watch = restarted.watch(&format!("{MAPS}?watch=true&resourceVersion={from}")).await;
+    for expected in ["ADDED b", "DELETED a", "ADDED c"] {
+        assert_eq!(watch.brief().await, expected);
+    }
+    let selected = format!("{MAPS}?watch=true&labelSelector=app%3Dx&timeoutSeconds=1&resourceVersion={from}");
+    let mut watch = restarted.watch(&selected).await;
+    for expected in ["ADDED b", "DELETED a", "END"] {
+        assert_eq!(watch.brief().await, expected);
+    }
+    // What was compacted is gone.
+    c.store.compact(from + 2).await.unwrap();
+    let mut watch = restarted.watch(&format!("{MAPS}?watch=true&resourceVersion={from}")).await;
+    let event = watch.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
 }

@@ -28,7 +28,8 @@ mod tests {
     #[test]
     fn beats_of_one_period_fall_together_and_on_those_of_its_parts() {
         let ms = Duration::from_millis;
-        for (elapsed, period, expected) in [(0, 5000, 5000), (1, 5000, 4999), (7300, 5000, 2700), (10_000, 5000, 5000)] {
+        for (elapsed, period, expected) in [(0, 5000, 5000), (1, 5000, 4999), (7300, 5000, 2700), (10_000, 5000, 5000)]
+        {
             assert_eq!(until_next(ms(elapsed), ms(period)), ms(expected), "{elapsed}");
         }
     }

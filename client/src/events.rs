@@ -3,6 +3,8 @@
 //! Recording never waits: events go through a bounded queue to one task that writes them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Waiting events; more are dropped and the drop is logged.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 4096;
+/// Events written at once, and a second after that: they tell what was done, and must not slow down what is to be done.
+/// Upstream's components write 20 to 50 a second.
+const WRITES_AT_ONCE: f64 = 100.0;
+const WRITES_A_SECOND: f64 = 100.0;
 /// Remembered repeats; as client-go's LRU.
 const REMEMBERED: usize = 4096;
 /// client-go's spam filter: 25 at once for each object, one more every 5 minutes.
@@ -51,6 +57,7 @@ struct Note {
 #[derive(Clone)]
 pub struct Recorder {
     notes: mpsc::Sender<Note>,
+    dropped: Arc<AtomicU64>,
 }
 
 /// A reference to an object, as `involvedObject` names it.
@@ -69,13 +76,17 @@ impl Recorder {
         let source =
             EventSource { component: Some(component.to_owned()), host: (!host.is_empty()).then(|| host.to_owned()) };
         tokio::spawn(write_all(client, source, queue));
-        Self { notes }
+        Self { notes, dropped: Arc::default() }
     }
 
     pub fn record(&self, about: ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let note = Note { about, kind, reason: reason.to_owned(), message: message.into(), at: Timestamp::now() };
         if let Err(error) = self.notes.try_send(note) {
-            tracing::warn!(reason, %error, "an event was dropped");
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            // A flood of events must not become one of lines.
+            if dropped.is_power_of_two() {
+                tracing::warn!(reason, dropped, %error, "events were dropped");
+            }
         }
     }
 
@@ -117,6 +128,23 @@ struct Budget {
     at: Instant,
 }
 
+impl Budget {
+    fn full(tokens: f64) -> Self {
+        Self { tokens, at: Instant::now() }
+    }
+
+    /// Lets `per_second` come in, up to `most`, and takes one; says after how long there will be one if there is none.
+    fn take(&mut self, now: Instant, per_second: f64, most: f64) -> Result<(), Duration> {
+        self.tokens = (self.tokens + now.duration_since(self.at).as_secs_f64() * per_second).min(most);
+        self.at = now;
+        if self.tokens < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - self.tokens) / per_second));
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
 #[derive(Default)]
 struct Correlator {
     said: HashMap<Key, Said>,
@@ -131,14 +159,7 @@ impl Correlator {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let about = (text(&note.about.kind), text(&note.about.namespace), text(&note.about.name));
         let budget = self.budgets.entry(about).or_insert(Budget { tokens: BURST, at: now });
-        let refill = now.duration_since(budget.at).as_secs_f64() / REFILL_SECONDS;
-        budget.tokens = (budget.tokens + refill).min(BURST);
-        budget.at = now;
-        if budget.tokens < 1.0 {
-            return false;
-        }
-        budget.tokens -= 1.0;
-        true
+        budget.take(now, 1.0 / REFILL_SECONDS, BURST).is_ok()
     }
 
     /// The message to write: similar events beyond the limit become one that counts.
@@ -171,12 +192,16 @@ fn forget_beyond<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, li
 
 async fn write_all(client: Client, source: EventSource, mut queue: mpsc::Receiver<Note>) {
     let mut correlator = Correlator::default();
+    let mut pace = Budget::full(WRITES_AT_ONCE);
     while let Some(note) = queue.recv().await {
         let now = Instant::now();
         if !correlator.admits(&note, now) {
             continue;
         }
         let message = correlator.aggregate(&note, now);
+        while let Err(wait) = pace.take(Instant::now(), WRITES_A_SECOND, WRITES_AT_ONCE) {
+            tokio::time::sleep(wait).await;
+        }
         if let Err(error) = write(&client, &source, &mut correlator, &note, message).await {
             tracing::debug!(reason = note.reason, %error, "an event could not be written");
         }

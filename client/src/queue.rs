@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// First wait of a failing key, and the longest, as in client-go's default rate limiter.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
@@ -19,6 +20,8 @@ struct State<T> {
     dirty: HashSet<T>,
     working: HashSet<T>,
     failures: HashMap<T, u32>,
+    /// When keys come in that were added with a delay: of several times the first.
+    delayed: HashMap<T, Instant>,
     closed: bool,
 }
 
@@ -47,6 +50,7 @@ impl<T: Clone + Eq + Hash + Send + 'static> WorkQueue<T> {
             dirty: HashSet::new(),
             working: HashSet::new(),
             failures: HashMap::new(),
+            delayed: HashMap::new(),
             closed: false,
         };
         Self { state: Arc::new(Mutex::new(state)), ready: Arc::new(Notify::new()) }
@@ -67,15 +71,34 @@ impl<T: Clone + Eq + Hash + Send + 'static> WorkQueue<T> {
         self.ready.notify_one();
     }
 
-    /// Adds a key after a delay. Must be called within a tokio runtime.
+    /// Adds a key after a delay, unless it comes in before that anyway. Must be called within a tokio runtime.
     pub fn add_after(&self, key: T, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
         }
+        let at = Instant::now() + delay;
+        {
+            let mut state = self.state.lock();
+            if state.closed || state.delayed.get(&key).is_some_and(|earlier| *earlier <= at) {
+                return;
+            }
+            state.delayed.insert(key.clone(), at);
+        }
         let queue = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            queue.add(key);
+            tokio::time::sleep_until(at).await;
+            // An earlier time may have come after this one.
+            let due = {
+                let mut state = queue.state.lock();
+                let due = state.delayed.get(&key) == Some(&at);
+                if due {
+                    state.delayed.remove(&key);
+                }
+                due
+            };
+            if due {
+                queue.add(key);
+            }
         });
     }
 
@@ -204,18 +227,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_several_delays_the_shortest_counts() {
+        let queue = WorkQueue::new();
+        let start = Instant::now();
+        for seconds in [30, 10, 20] {
+            queue.add_after("a", Duration::from_secs(seconds));
+        }
+        assert_eq!(queue.next().await, Some("a"));
+        assert_eq!(start.elapsed().as_secs(), 10);
+        queue.done(&"a");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(queue.is_empty(), "the later times were given up");
+        queue.add_after("a", Duration::from_secs(1));
+        assert_eq!(queue.next().await, Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_failing_key_waits_twice_as_long_each_time() {
         let queue = WorkQueue::new();
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         for expected in [5, 10, 20] {
-            let before = tokio::time::Instant::now();
+            let before = Instant::now();
             queue.add_rate_limited(1);
             assert_eq!(queue.next().await, Some(1));
             assert!(before.elapsed() >= Duration::from_millis(expected));
             queue.done(&1);
         }
         queue.forget(&1);
-        let before = tokio::time::Instant::now();
+        let before = Instant::now();
         queue.add_rate_limited(1);
         assert_eq!(queue.next().await, Some(1));
         assert!(before.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());

@@ -104,7 +104,10 @@ fn has_attributes(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> b
 /// Why not, in upstream's words.
 pub fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Result<(), String> {
     let checks = [
-        (volume.meta().deletion_timestamp.is_none(), format!("the volume is marked for deletion {:?}", volume.name_any())),
+        (
+            volume.meta().deletion_timestamp.is_none(),
+            format!("the volume is marked for deletion {:?}", volume.name_any()),
+        ),
         (capacity(volume) >= asked(claim), "requested PV is too small".to_owned()),
         (class_of_volume(volume) == class_of_claim(claim), "storageClassName does not match".to_owned()),
         (has_attributes(volume, claim), "volumeAttributesClassName does not match".to_owned()),
@@ -185,7 +188,8 @@ mod tests {
         for (field, value) in spec.as_object().unwrap() {
             whole[field] = value.clone();
         }
-        serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "ns", "uid": "u"}, "spec": whole})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "ns", "uid": "u"}, "spec": whole}))
+            .unwrap()
     }
 
     #[test]
@@ -196,7 +200,11 @@ mod tests {
         for (volumes, spec, expected) in [
             (vec![volume("a", "5Gi", json!({})), volume("b", "2Gi", json!({}))], json!({}), Some("b")),
             (vec![volume("a", "500Mi", json!({}))], json!({}), None),
-            (vec![volume("a", "1Gi", json!({"spec": {"accessModes": many}})), volume("b", "9Gi", json!({}))], json!({}), Some("b")),
+            (
+                vec![volume("a", "1Gi", json!({"spec": {"accessModes": many}})), volume("b", "9Gi", json!({}))],
+                json!({}),
+                Some("b"),
+            ),
             (vec![volume("a", "1Gi", json!({}))], json!({"accessModes": ["ReadWriteMany"]}), None),
             (vec![volume("a", "1Gi", json!({"spec": {"storageClassName": "fast"}}))], json!({}), None),
             (
@@ -209,7 +217,10 @@ mod tests {
             (vec![volume("a", "1Gi", json!({})), volume("b", "9Gi", mine)], json!({}), Some("b")),
             (vec![volume("a", "1Gi", others)], json!({}), None),
             (
-                vec![volume("a", "1Gi", json!({})), volume("b", "2Gi", json!({"metadata": {"labels": {"disk": "ssd"}}}))],
+                vec![
+                    volume("a", "1Gi", json!({})),
+                    volume("b", "2Gi", json!({"metadata": {"labels": {"disk": "ssd"}}})),
+                ],
                 json!({"selector": {"matchLabels": {"disk": "ssd"}}}),
                 Some("b"),
             ),

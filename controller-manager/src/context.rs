@@ -81,7 +81,7 @@ impl Context {
         let tokens = watcher::Config::default().fields("type=bootstrap.kubernetes.io/token");
         let named_root_ca = watcher::Config::default().fields("metadata.name=kube-root-ca.crt");
         Arc::new(Self {
-            pods: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
+            pods: pods(&client, &stop),
             replica_sets: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             deployments: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
             services: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
@@ -152,6 +152,14 @@ impl Context {
             client::queue::run(queue, workers, name, work).await;
         });
     }
+}
+
+fn pods(client: &Client, stop: &CancellationToken) -> Informer<Pod> {
+    let informer = Informer::with_index(crate::pods::index);
+    let watch = informer.clone();
+    let (api, everything) = (Api::<Pod>::all(client.clone()), watcher::Config::default());
+    tokio::spawn(watch.run_keeping(api, everything, stop.clone(), crate::pods::kept));
+    informer
 }
 
 /// Whether an API error has a code: 404 and 409 are often answers rather than failures.

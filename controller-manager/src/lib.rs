@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use apiserver_auth::pki::Authority;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use context::Config;
@@ -45,7 +46,12 @@ pub const IDENTITY: &str = "system:kube-controller-manager";
 /// # Errors
 /// When the cluster's authority or the load balancer's range cannot be used, or when the lead was lost: another process
 /// may work now, so this one must begin anew.
-pub async fn run(config: Config, clients: Clients, stop: CancellationToken) -> anyhow::Result<()> {
+pub fn run(config: Config, clients: Clients, stop: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(lead(config, clients, stop))
+}
+
+async fn lead(config: Config, clients: Clients, stop: CancellationToken) -> anyhow::Result<()> {
     let authority = Authority::from_pem(&config.ca_pem, &config.ca_key_pem).context("open the cluster's authority")?;
     let range = config.load_balancer_range.as_deref().map(load_balancer::Range::parse).transpose();
     let range = range.map_err(anyhow::Error::msg).context("read the load balancer's range")?;

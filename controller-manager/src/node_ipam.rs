@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use api::NamespacedName;
 use client::informer::{Change, key_of};
 use client::{EventType, WorkQueue};
 use k8s_openapi::api::core::v1::Node;
@@ -21,13 +22,19 @@ pub fn start(context: &Arc<Context>) {
     let changed = queue.clone();
     // What was given is remembered, by the Node's UID: the informer shows it later.
     let given: Arc<Mutex<HashMap<String, String>>> = Arc::default();
-    let free = Arc::clone(&given);
+    // Nodes for which there was none left: they wait for another one to go.
+    let waiting: Arc<Mutex<HashSet<NamespacedName>>> = Arc::default();
+    let (free, in_vain) = (Arc::clone(&given), Arc::clone(&waiting));
     context.nodes.on_change(move |change| match change {
         Change::Deleted(node) => {
             free.lock().remove(node.metadata.uid.as_deref().unwrap_or_default());
+            in_vain.lock().drain().for_each(|key| changed.add(key));
         }
         Change::Added(node) | Change::Updated { new: node, .. } if pod_cidr(node).is_none() => {
-            changed.add(key_of(&***node));
+            let key = key_of(&***node);
+            if !in_vain.lock().contains(&key) {
+                changed.add(key);
+            }
         }
         Change::Added(_) | Change::Updated { .. } => {}
     });
@@ -38,7 +45,7 @@ pub fn start(context: &Arc<Context>) {
     // One worker: two must not pick the same part.
     context.spawn(NAME, queue, 1, ready, move |key| {
         let (client, context) = (client.clone(), Arc::clone(&context_));
-        let (recorder, given) = (recorder.clone(), Arc::clone(&given));
+        let (recorder, given, waiting) = (recorder.clone(), Arc::clone(&given), Arc::clone(&waiting));
         async move {
             let Some(node) = context.nodes.get("", &key.name).filter(|node| pod_cidr(node).is_none()) else {
                 return Ok(());
@@ -51,13 +58,20 @@ pub fn start(context: &Arc<Context>) {
             taken.extend(context.nodes.list().iter().filter_map(|node| pod_cidr(node).map(str::to_owned)));
             let Some(cidr) = first_free(&context.config.cluster_cidr, context.config.node_mask, &taken)? else {
                 recorder.about(&*node, EventType::Normal, "CIDRNotAvailable", "Node status is now: CIDRNotAvailable");
-                bail!("the Pod network {} is used up: none left for Node {}", context.config.cluster_cidr, key.name);
+                let network = &context.config.cluster_cidr;
+                tracing::debug!(node = key.name, network, "the Pod network is used up: none left for the Node");
+                waiting.lock().insert(key);
+                return Ok(());
             };
             let patch = serde_json::json!({"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
             let api: Api<Node> = Api::all(client);
             match api.patch(&node.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
                 Ok(_) => {
-                    given.lock().insert(uid, cidr);
+                    given.lock().insert(uid.clone(), cidr);
+                    // It may have gone meanwhile, and its part is free again.
+                    if context.nodes.get("", &key.name).is_none_or(|now| now.metadata.uid.as_ref() != Some(&uid)) {
+                        given.lock().remove(&uid);
+                    }
                     Ok(())
                 }
                 Err(error) if is_code(&error, 404) => Ok(()),

@@ -5,9 +5,51 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec};
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// What Pods are found by in the informer: their controller's UID, or [`orphans`] of their namespace.
+pub fn index(pod: &Pod) -> Option<String> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    Some(crate::owner::controller_of(pod).map_or_else(|| orphans(namespace), |owner| owner.uid.clone()))
+}
+
+/// The index value of a namespace's Pods that nobody controls.
+pub fn orphans(namespace: &str) -> String {
+    format!("orphans of {namespace}")
+}
+
+/// What the controllers keep of a Pod: its metadata and status, and of its specification what they look at.
+pub fn kept(pod: Pod) -> Pod {
+    let mut pod = client::informer::whole(pod);
+    let Some(spec) = pod.spec.take() else { return pod };
+    let container = |container: Container| Container {
+        name: container.name,
+        image: container.image,
+        ports: container.ports,
+        restart_policy: container.restart_policy,
+        ..Container::default()
+    };
+    pod.spec = Some(PodSpec {
+        node_name: spec.node_name,
+        tolerations: spec.tolerations,
+        host_network: spec.host_network,
+        hostname: spec.hostname,
+        subdomain: spec.subdomain,
+        readiness_gates: spec.readiness_gates,
+        priority: spec.priority,
+        restart_policy: spec.restart_policy,
+        scheduling_gates: spec.scheduling_gates,
+        containers: spec.containers.into_iter().map(container).collect(),
+        init_containers: spec.init_containers.map(|all| all.into_iter().map(container).collect()),
+        volumes: spec.volumes.map(|all| {
+            all.into_iter().filter(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some()).collect()
+        }),
+        ..PodSpec::default()
+    });
+    pod
+}
 
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("")

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::remote::command::Ended;
+
 pub(crate) type Result<T> = anyhow::Result<T>;
 
 /// The server's answer was a failure.
@@ -29,6 +31,11 @@ pub(crate) struct Usage {
     pub message: String,
     pub verb: String,
 }
+
+/// What is told as it is, without "error:" before it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Plain(pub String);
 
 /// An error in the words of a verb.
 pub(crate) fn usage(verb: &str, message: impl Into<String>) -> anyhow::Error {
@@ -56,6 +63,10 @@ impl ApiError {
         Self { code: code.into(), reason: reason.to_owned(), message, status: Value::Null }
     }
 
+    pub(crate) fn not_found(message: &str) -> Self {
+        Self { code: 404, reason: "NotFound".to_owned(), message: message.to_owned(), status: Value::Null }
+    }
+
     pub(crate) fn is(&self, reason: &str) -> bool {
         self.reason == reason
     }
@@ -71,6 +82,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(Exit(code)) = error.downcast_ref() {
         return ExitCode::from(*code);
     }
+    if let Some(Ended(code)) = error.downcast_ref() {
+        eprintln!("{error}");
+        return ExitCode::from(*code);
+    }
     if let Some(io) = error.downcast_ref::<std::io::Error>()
         && io.kind() == std::io::ErrorKind::BrokenPipe
     {
@@ -83,6 +98,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Prints an error that does not end the verb.
 pub(crate) fn say(error: &anyhow::Error) {
+    if error.downcast_ref::<Exit>().is_some() {
+        // What there was to say is said.
+        return;
+    }
     eprintln!("{}", text(error));
 }
 
@@ -95,6 +114,9 @@ pub(crate) fn text(error: &anyhow::Error) -> String {
         return api_text(api, error);
     }
     let text = format!("{error:#}");
+    if error.downcast_ref::<Plain>().is_some() {
+        return text;
+    }
     if text.starts_with("The connection to the server") || text.starts_with("Unable to connect") {
         return text;
     }
@@ -106,7 +128,7 @@ fn api_text(api: &ApiError, error: &anyhow::Error) -> String {
     let message = format!("{error:#}");
     match api.reason.as_str() {
         "Unauthorized" => "error: You must be logged in to the server (Unauthorized)".to_owned(),
-        "Invalid" if error.chain().count() == 1 => invalid_text(api),
+        "Invalid" => invalid_text(api),
         "" | "Unknown" => format!("Error from server: {message}"),
         reason => format!("Error from server ({reason}): {message}"),
     }

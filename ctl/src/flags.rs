@@ -193,7 +193,11 @@ impl Args {
                     "0" | "f" | "F" | "false" | "FALSE" | "False" => "false".to_owned(),
                     _ => {
                         let why = format!("strconv.ParseBool: parsing {value:?}: invalid syntax");
-                        let flag = format!("invalid argument {value:?} for \"{shown}\" flag: {why}");
+                        let called = match flag.short {
+                            Some(short) => format!("-{short}, --{}", flag.long),
+                            None => format!("--{}", flag.long),
+                        };
+                        let flag = format!("invalid argument {value:?} for \"{called}\" flag: {why}");
                         return Err(usage(&self.verb, flag));
                     }
                 }
@@ -338,7 +342,7 @@ mod tests {
             ("-o", "flag needs an argument: 'o' in -o"),
             (
                 "--watch=x",
-                "invalid argument \"x\" for \"--watch\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+                "invalid argument \"x\" for \"-w, --watch\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
             ),
         ] {
             assert_eq!(parse(line).unwrap_err().to_string(), error, "{line}");

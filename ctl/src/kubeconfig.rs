@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::error::Result;
+use crate::error::{Plain, Result};
 use crate::flags::Args;
 
 /// The admin's kubeconfig of the cluster on this machine.
@@ -31,6 +31,9 @@ pub(crate) fn paths(args: &Args) -> Vec<PathBuf> {
 /// The merged kubeconfig. Files of a list that do not exist are passed over, as kubectl does.
 pub(crate) fn load(args: &Args) -> Result<Kubeconfig> {
     let mut merged = Kubeconfig::default();
+    if let Some(path) = args.get("kubeconfig").filter(|path| !PathBuf::from(path).exists()) {
+        bail!("stat {path}: no such file or directory");
+    }
     for path in paths(args) {
         if !path.exists() && args.get("kubeconfig").is_none() {
             continue;
@@ -60,6 +63,7 @@ pub(crate) async fn config(args: &Args) -> Result<kube::Config> {
             None => kube::Config::new(http::Uri::from_static("http://localhost:8080")),
         }
     } else {
+        check(&kubeconfig, &options)?;
         kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.context("invalid configuration")?
     };
     if !has_proxy {
@@ -70,6 +74,22 @@ pub(crate) async fn config(args: &Args) -> Result<kube::Config> {
     config.default_retry = false;
     override_by_flags(&mut config, args)?;
     Ok(config)
+}
+
+/// Whether what the flags name is there, in kubectl's words.
+fn check(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> Result<()> {
+    if let Some(name) = options.context.as_deref().filter(|name| !kubeconfig.contexts.iter().any(|c| c.name == *name)) {
+        return Err(
+            Plain(format!("Error in configuration: context was not found for specified context: {name}")).into()
+        );
+    }
+    if let Some(name) = options.cluster.as_deref().filter(|name| !kubeconfig.clusters.iter().any(|c| c.name == *name)) {
+        bail!("no server found for cluster {name:?}");
+    }
+    if let Some(name) = options.user.as_deref().filter(|name| !kubeconfig.auth_infos.iter().any(|u| u.name == *name)) {
+        bail!("auth info {name:?} does not exist");
+    }
+    Ok(())
 }
 
 fn override_by_flags(config: &mut kube::Config, args: &Args) -> Result<()> {
@@ -86,8 +106,6 @@ fn override_by_flags(config: &mut kube::Config, args: &Args) -> Result<()> {
     let auth = &mut config.auth_info;
     if let Some(token) = text("token") {
         auth.token = Some(token.into());
-        (auth.client_certificate, auth.client_certificate_data) = (None, None);
-        (auth.client_key, auth.client_key_data) = (None, None);
     }
     if let Some(path) = text("client-certificate") {
         (auth.client_certificate, auth.client_certificate_data) = (Some(path), None);

@@ -69,12 +69,16 @@ fn directory(path: &Path, is_recursive: bool) -> Result<Vec<PathBuf>> {
     }
     entries.sort();
     let mut files = Vec::new();
+    let is_manifest = |entry: &PathBuf| entry.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+    if !is_recursive && !entries.iter().any(|entry| is_manifest(entry)) {
+        bail!("error reading [{}]: recognized file extensions are [.json .yaml .yml]", path.display());
+    }
     for entry in entries {
         if entry.is_dir() {
             if is_recursive {
                 files.extend(directory(&entry, true)?);
             }
-        } else if entry.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+        } else if is_manifest(&entry) {
             files.push(entry);
         }
     }
@@ -90,10 +94,8 @@ pub(crate) fn parse(bytes: &[u8], source: &str, into: &mut Vec<Manifest>) -> Res
     let values: Vec<Value> = if let Some(values) = json.ok().filter(|_| is_json) {
         values
     } else {
-        let documents = api::yaml::parse_all(bytes).map_err(|error| wrong(error.to_string()))?;
-        if let Some(duplicate) = documents.iter().flat_map(|d| &d.duplicates).next() {
-            return Err(wrong(format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {duplicate}")));
-        }
+        let documents =
+            api::yaml::parse_all(bytes).map_err(|error| wrong(format!("error converting YAML to JSON: {error}")))?;
         documents.into_iter().map(|d| d.value).collect()
     };
     for value in values {
@@ -102,9 +104,11 @@ pub(crate) fn parse(bytes: &[u8], source: &str, into: &mut Vec<Manifest>) -> Res
     Ok(())
 }
 
+const IGNORE: &str = "if you choose to ignore these errors, turn validation off with --validate=false";
+
 fn unpack(value: Value, source: &str, into: &mut Vec<Manifest>) -> Result<()> {
     if !value.is_object() {
-        bail!("unable to decode {source:?}: json: cannot unmarshal a value that is no object");
+        bail!("error validating {source:?}: error validating data: invalid object to validate; {IGNORE}");
     }
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, version) = (text("kind"), text("apiVersion"));
@@ -112,8 +116,8 @@ fn unpack(value: Value, source: &str, into: &mut Vec<Manifest>) -> Result<()> {
         [("apiVersion", &version), ("kind", &kind)].iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| *k).collect();
     match unset.as_slice() {
         [] => {}
-        [one] => bail!("error validating {source:?}: error validating data: {one} not set"),
-        _ => bail!("error validating {source:?}: error validating data: [apiVersion not set, kind not set]"),
+        [one] => bail!("error validating {source:?}: error validating data: {one} not set; {IGNORE}"),
+        _ => bail!("error validating {source:?}: error validating data: [apiVersion not set, kind not set]; {IGNORE}"),
     }
     match (kind.ends_with("List"), value) {
         (true, Value::Object(mut list)) if list.get("items").is_some_and(Value::is_array) => {
@@ -154,11 +158,11 @@ mod tests {
     #[test]
     fn what_is_no_object() {
         for (text, error) in [
-            ("kind: Pod", "error validating \"x.yaml\": error validating data: apiVersion not set"),
-            ("a: b", "error validating \"x.yaml\": error validating data: [apiVersion not set, kind not set]"),
+            ("kind: Pod", "error validating \"x.yaml\": error validating data: apiVersion not set; "),
+            ("a: b", "error validating \"x.yaml\": error validating data: [apiVersion not set, kind not set]; "),
         ] {
-            assert_eq!(names(text).unwrap_err().to_string(), error);
+            assert_eq!(names(text).unwrap_err().to_string(), format!("{error}{IGNORE}"));
         }
-        assert!(names("a: [").unwrap_err().to_string().starts_with("error parsing x.yaml: yaml: line"));
+        assert!(names("a: [").unwrap_err().to_string().starts_with("error parsing x.yaml: error converting"));
     }
 }

@@ -147,7 +147,8 @@ impl Session {
         for value in headers.get_all(header::WARNING) {
             let text = String::from_utf8_lossy(value.as_bytes());
             let Some(text) = text.strip_prefix("299 ").and_then(|rest| rest.split_once(' ')) else { continue };
-            let text = text.1.trim_matches('"').replace("\\\"", "\"").replace("\\\\", "\\");
+            let text = text.1.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text.1);
+            let text = text.replace("\\\"", "\"").replace("\\\\", "\\");
             // A thread that panicked while it held the lock leaves nothing half done: the set is as good as before.
             if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
                 WARNINGS.fetch_add(1, Ordering::Relaxed);

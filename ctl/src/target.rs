@@ -4,7 +4,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use crate::discovery::Resource;
-use crate::error::{Result, has_reason};
+use crate::error::{ApiError, Result, has_reason};
 use crate::flags::Args;
 use crate::manifest::{self, Manifest};
 use crate::session::{Query, Session};
@@ -130,7 +130,7 @@ pub(crate) async fn targets(session: &Session, args: &Args, words: &[String]) ->
             bail!("resource(s) were provided, but no name was specified");
         }
         if !names.is_empty() {
-            if by_selector && !args.on("all") {
+            if by_selector {
                 bail!("name cannot be provided when a selector is specified");
             }
             let namespace = if resource.is_namespaced { session.namespace.clone() } else { String::new() };
@@ -145,12 +145,35 @@ pub(crate) async fn targets(session: &Session, args: &Args, words: &[String]) ->
         }
         let namespace = if args.on("all-namespaces") { "" } else { session.namespace.as_str() };
         let query = selectors(args);
-        let mut list = session.list(&resource.path(namespace), &query).await?;
+        let list = session.list(&resource.path(namespace), &query).await;
+        let mut list = list.map_err(|error| list_error(error, &resource, args))?;
         for item in list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default() {
             targets.push(Target::of(&resource, with_type(&resource, item)));
         }
     }
     Ok(targets)
+}
+
+/// Why a list was refused, with what was asked for.
+pub(crate) fn list_error(error: anyhow::Error, resource: &Resource, args: &Args) -> anyhow::Error {
+    match error.downcast::<ApiError>() {
+        Ok(mut api) => {
+            if api.is("BadRequest") || api.is("NotFound") {
+                let what = format!("{}/{}, Resource={}", resource.group, resource.version, resource.plural);
+                let part = |name: &str| args.get(name).unwrap_or_default();
+                let (labels, fields) = (part("selector"), part("field-selector"));
+                api.message = match (labels, fields) {
+                    ("", "") => format!("Unable to list {what:?}: {}", api.message),
+                    _ => format!(
+                        "Unable to find {what:?} that match label selector {labels:?}, field selector {fields:?}: {}",
+                        api.message
+                    ),
+                };
+            }
+            api.into()
+        }
+        Err(error) => error,
+    }
 }
 
 /// The query parameters of -l and --field-selector.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{Node as ApiNode, Service as ApiService};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -92,7 +93,12 @@ struct Proxy {
 }
 
 /// Keeps the node's ruleset as the API says, until cancelled. The rules stay afterwards.
-pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
+pub fn run(config: Config, client: Client, cancel: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(work(config, client, cancel))
+}
+
+async fn work(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
     let events = watch_all(&client, &config.node_name);
     let network = config.manage_node_network.then(|| node::run(config.clone(), client, cancel.clone()));
     let proxy = Proxy::open(config)?;

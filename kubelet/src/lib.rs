@@ -40,6 +40,7 @@ mod testing;
 
 pub use config::{Config, ServingCertificate};
 pub use run::run;
+pub use volumes::shared::share_mounts;
 
 /// What an API error says, without the client's decoration: the server's message where there is one.
 fn text(error: &kube::Error) -> String {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures::future::BoxFuture;
 use kubelet_runtime::cri::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,17 @@ use crate::{logs, node, server, static_pods};
 ///
 /// # Errors
 /// Its directories or cgroups cannot be made, or its server cannot listen.
-pub async fn run(
+pub fn run(
+    config: Config,
+    client: kube::Client,
+    runtime: Arc<dyn Runtime>,
+    cancel: CancellationToken,
+) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(work(config, client, runtime, cancel))
+}
+
+async fn work(
     config: Config,
     client: kube::Client,
     runtime: Arc<dyn Runtime>,

@@ -39,13 +39,15 @@ fn key(pod: &Pod) -> NamespacedName {
 }
 
 impl Mirrors {
-    pub fn seen(&self, mirror: &Pod, there: bool) {
+    /// Notes a mirror; says whether it is one that was not there before.
+    pub fn seen(&self, mirror: &Pod, there: bool) -> bool {
         let mut uids = self.uids.lock();
         if there {
-            uids.insert(key(mirror), spec::uid(mirror).to_owned());
-        } else {
-            uids.remove(&key(mirror));
+            let uid = spec::uid(mirror).to_owned();
+            return uids.insert(key(mirror), uid.clone()) != Some(uid);
         }
+        uids.remove(&key(mirror));
+        false
     }
 
     /// The UID of a static Pod's mirror.
@@ -116,11 +118,13 @@ fn is_manifest(path: &Path) -> bool {
 /// A Pod from a manifest, with what a static one gets: a UID by its content, a name with the node's, annotations.
 fn read(path: &Path, node_name: &str) -> anyhow::Result<Pod> {
     let text = fs::read_to_string(path).context("reading it")?;
-    let mut pod: Pod = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text).context("parsing JSON")?
+    // By way of JSON: YAML 1.1 as everywhere else, and no second decoder of Pods in the program.
+    let json = if text.trim_start().starts_with('{') {
+        text.clone()
     } else {
-        serde_saphyr::from_str(&text).context("parsing YAML")?
+        api::yaml::parse(text.as_bytes()).context("parsing YAML")?.value.to_string()
     };
+    let mut pod: Pod = serde_json::from_str(&json).context("reading a Pod")?;
     anyhow::ensure!(!spec::name(&pod).is_empty(), "it has no metadata.name");
     anyhow::ensure!(!spec::containers(&pod).is_empty(), "it has no containers");
     let mut hasher = Sha256::new();

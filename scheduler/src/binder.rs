@@ -50,22 +50,19 @@ impl Binder {
         let _done: serde_json::Value =
             self.pods(pod).create_subresource("binding", &pod.name, &PostParams::default(), &binding).await?;
         let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
-        self.recorder.about(&*pod.pod, EventType::Normal, "Scheduled", message);
+        self.recorder.record(pod.reference(), EventType::Normal, "Scheduled", message);
         Ok(())
     }
 
     /// Says in an event and in the PodScheduled condition why the Pod waits.
     pub async fn explain(&self, pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) {
-        self.recorder.about(&*pod.pod, EventType::Warning, "FailedScheduling", message);
-        let status = pod.pod.status.clone().unwrap_or_default();
-        let old = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled");
-        let told = |c: &PodCondition| {
-            c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message)
-        };
+        self.recorder.record(pod.reference(), EventType::Warning, "FailedScheduling", message);
+        let old = pod.unscheduled.as_deref();
+        let told = |c: &PodCondition| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message);
         if old.is_some_and(told) && nominated.is_none() {
             return;
         }
-        let since = old.filter(|c| c.status == "False").and_then(|c| c.last_transition_time.clone());
+        let since = old.and_then(|c| c.last_transition_time.clone());
         let condition = PodCondition {
             type_: "PodScheduled".to_owned(),
             status: "False".to_owned(),
@@ -111,7 +108,7 @@ impl Binder {
         match self.pods(victim).delete(&victim.name, &params).await {
             Ok(_) => {
                 let message = format!("Preempted by pod {} on node {node}", preemptor.uid);
-                self.recorder.about(&*victim.pod, EventType::Normal, "Preempted", message);
+                self.recorder.record(victim.reference(), EventType::Normal, "Preempted", message);
                 Ok(())
             }
             // It went by itself.

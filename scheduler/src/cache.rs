@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use k8s_openapi::api::core::v1::Node;
 
 use crate::decide::Snapshot;
 use crate::labels::Labels;
@@ -45,8 +44,8 @@ impl Cache {
     }
 
     /// Puts a node, keeping its Pods. Says whether anything that scheduling looks at has changed.
-    pub fn put_node(&mut self, node: &Node) -> bool {
-        let mut fresh = NodeInfo::of(node);
+    pub fn put_node(&mut self, node: &NodeInfo) -> bool {
+        let mut fresh = node.clone();
         match self.index.get(&fresh.name) {
             Some(index) => {
                 let old = &mut self.nodes[*index];
@@ -81,16 +80,36 @@ impl Cache {
         }
     }
 
-    /// Puts a Pod on a node, in the place of its former self.
-    pub fn put_pod(&mut self, pod: PodInfo, node: &str, assumed: bool) {
+    /// Puts a Pod on a node, in the place of its former self. Says whether anything that scheduling looks at has
+    /// changed.
+    pub fn put_pod(&mut self, pod: Arc<PodInfo>, node: &str, assumed: bool) -> bool {
+        let pod = match self.refresh(pod, node, assumed) {
+            Ok(()) => return false,
+            Err(pod) => pod,
+        };
         self.remove_pod(&key(&pod));
-        let pod = Arc::new(pod);
         self.with_terms += usize::from(pod.has_terms());
         let place = Place { node: node.to_owned(), uid: pod.uid.clone(), assumed };
         self.places.insert(key(&pod), place);
         match self.index.get(node) {
             Some(index) => Arc::make_mut(&mut self.nodes[*index]).add(pod),
             None => self.strays.entry(node.to_owned()).or_default().push(pod),
+        }
+        true
+    }
+
+    /// Puts a newer self in a Pod's place if it differs in nothing that counts; gives it back if it does.
+    fn refresh(&mut self, pod: Arc<PodInfo>, node: &str, assumed: bool) -> Result<(), Arc<PodInfo>> {
+        let place = self.places.get_mut(&key(&pod)).filter(|place| place.node == node && place.uid == pod.uid);
+        let (Some(place), Some(index)) = (place, self.index.get(node)) else { return Err(pod) };
+        let node = Arc::make_mut(&mut self.nodes[*index]);
+        match node.pods.iter_mut().find(|other| other.uid == pod.uid) {
+            Some(old) if old.deleting == pod.deleting && old.demands_as(&pod) => {
+                *old = pod;
+                place.assumed = assumed;
+                Ok(())
+            }
+            _ => Err(pod),
         }
     }
 
@@ -141,21 +160,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::decide::tests::pod;
+    use crate::decide;
 
-    fn node(name: &str) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": "2"}}})).unwrap()
+    fn node(name: &str) -> NodeInfo {
+        let node = json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": "2"}}});
+        NodeInfo::of(serde_json::from_value(node).unwrap())
+    }
+
+    fn pod(name: &str) -> Arc<PodInfo> {
+        Arc::new(decide::tests::pod(name, json!({})))
     }
 
     #[test]
     fn pods_and_nodes_may_come_and_go_in_any_order() {
         let mut cache = Cache::default();
-        cache.put_pod(pod("early", json!({})), "n1", false);
+        cache.put_pod(pod("early"), "n1", false);
         assert!(cache.put_node(&node("n1")));
         assert!(cache.put_node(&node("n2")));
         assert!(!cache.put_node(&node("n1")), "nothing changed");
         assert_eq!(cache.snapshot().nodes[0].requested.cpu, 500);
-        cache.put_pod(pod("early", json!({})), "n1", false);
+        assert!(!cache.put_pod(pod("early"), "n1", false), "nothing changed");
         assert_eq!(cache.snapshot().nodes[0].requested.cpu, 500, "put twice, counted once");
         cache.remove_node("n1");
         assert_eq!(cache.nodes(), 1);

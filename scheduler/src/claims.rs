@@ -52,7 +52,7 @@ impl Storage {
     /// Why the Pod can go nowhere.
     pub fn of(&self, pod: &PodInfo) -> Result<PodVolumes, String> {
         PodVolumes::of(
-            &pod.pod,
+            &pod.claims,
             |name| self.claims.get(&pod.namespace, name),
             |name| self.volumes.get("", name),
             |name| self.classes.get("", name),
@@ -116,5 +116,5 @@ impl Storage {
 
 /// Whether a Pod waits for what happens to claims and volumes.
 pub fn concerns(pod: &PodInfo) -> bool {
-    crate::plugins::volumes::claims(&pod.pod).next().is_some()
+    !pod.claims.is_empty()
 }

@@ -180,7 +180,7 @@ pub mod tests {
             "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "10"}},
         });
         merge(&mut node, extra);
-        NodeInfo::of(&serde_json::from_value(node).unwrap())
+        NodeInfo::of(serde_json::from_value(node).unwrap())
     }
 
     pub fn pod(name: &str, extra: Value) -> PodInfo {
@@ -189,7 +189,7 @@ pub mod tests {
             "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}}}]},
         });
         merge(&mut pod, extra);
-        PodInfo::of(&Arc::new(serde_json::from_value(pod).unwrap()), None)
+        PodInfo::of(serde_json::from_value(pod).unwrap())
     }
 
     fn merge(into: &mut Value, from: Value) {

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use api::quantity::Quantity;
+use client::taints::tolerates;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, PodAffinityTerm, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{
+    Node, ObjectReference, Pod, PodAffinityTerm, PodCondition, PodSpec, Taint, Toleration, WeightedPodAffinityTerm,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::labels::{Labels, NodeTerm, Selector, node_terms};
@@ -106,7 +109,7 @@ fn requests(spec: &PodSpec) -> Resources {
 }
 
 /// One term of Pod affinity or anti-affinity, with its weight when it is only preferred.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AffinityTerm {
     pub topology_key: String,
     pub selector: Selector,
@@ -116,12 +119,12 @@ pub struct AffinityTerm {
 }
 
 impl AffinityTerm {
-    fn of(pod: &Pod, term: &PodAffinityTerm, weight: i64) -> Self {
+    /// `namespace` and `labels` are those of the Pod that has the term.
+    fn of(namespace: &str, labels: &Labels, term: &PodAffinityTerm, weight: i64) -> Self {
         let mut namespaces = term.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
-            namespaces.extend(pod.metadata.namespace.clone());
+            namespaces.push(namespace.to_owned());
         }
-        let labels = pod.metadata.labels.clone().unwrap_or_default();
         let mut selector = Selector::of(term.label_selector.as_ref());
         for key in term.match_label_keys.iter().flatten() {
             if let Some(value) = labels.get(key) {
@@ -146,7 +149,7 @@ impl AffinityTerm {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SpreadConstraint {
     pub max_skew: i64,
     pub topology_key: String,
@@ -179,14 +182,20 @@ impl SpreadConstraint {
 /// A port of the node that a Pod takes: address (empty for all), protocol, number.
 pub type HostPort = (String, String, i32);
 
-/// A Pod with everything that scheduling asks of it.
+/// A Pod with everything that scheduling asks of it, and nothing else: it is what the informer keeps.
 #[derive(Clone, Debug)]
 pub struct PodInfo {
-    pub pod: Arc<Pod>,
     pub uid: String,
     pub namespace: String,
     pub name: String,
+    pub resource_version: String,
     pub labels: Labels,
+    pub owner: Option<Owner>,
+    /// Empty while the Pod has no node.
+    pub node: String,
+    pub ours: bool,
+    pub gated: bool,
+    pub deleting: bool,
     pub priority: i32,
     pub may_preempt: bool,
     pub requests: Resources,
@@ -201,50 +210,124 @@ pub struct PodInfo {
     pub spread: Vec<SpreadConstraint>,
     pub host_ports: Vec<HostPort>,
     pub images: Vec<String>,
+    /// Claims that it uses, each with whether it is made for this Pod alone.
+    pub claims: Vec<(String, bool)>,
     pub started: Option<Timestamp>,
+    /// The condition that says why it waits.
+    pub unscheduled: Option<Box<PodCondition>>,
 }
 
+/// Who controls a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub kind: String,
+    pub name: String,
+}
+
+/// Pods whose `spec.schedulerName` is this are ours.
+const SCHEDULER: &str = "default-scheduler";
+
 impl PodInfo {
-    /// `siblings` selects the Pods of the same Services and controller, when there are such.
-    pub fn of(pod: &Arc<Pod>, siblings: Option<Selector>) -> Self {
-        let spec = pod.spec.clone().unwrap_or_default();
-        let meta = &pod.metadata;
-        let affinity = spec.affinity.clone().unwrap_or_default();
+    pub fn of(pod: Pod) -> Self {
+        let Pod { metadata: meta, spec, status } = pod;
+        let spec = spec.unwrap_or_default();
+        let namespace = meta.namespace.unwrap_or_default();
+        let labels = meta.labels.unwrap_or_default();
+        let spread = spread(&labels, &spec);
+        let requests = requests(&spec);
+        let host_ports = host_ports(&spec);
+        let name = meta.name.unwrap_or_default();
+        let claims = crate::plugins::volumes::claims(&name, &spec);
+        let affinity = spec.affinity.unwrap_or_default();
         let node = affinity.node_affinity.unwrap_or_default();
         let near = affinity.pod_affinity.unwrap_or_default();
         let far = affinity.pod_anti_affinity.unwrap_or_default();
-        let hard = |list: &Option<Vec<PodAffinityTerm>>| {
-            list.iter().flatten().map(|term| AffinityTerm::of(pod, term, 0)).collect::<Vec<_>>()
+        let hard = |list: Option<Vec<PodAffinityTerm>>| {
+            list.iter().flatten().map(|term| AffinityTerm::of(&namespace, &labels, term, 0)).collect::<Vec<_>>()
         };
-        let soft = |list: &Option<Vec<k8s_openapi::api::core::v1::WeightedPodAffinityTerm>>| {
+        let soft = |list: Option<Vec<WeightedPodAffinityTerm>>| {
             let each = list.iter().flatten();
-            each.map(|w| AffinityTerm::of(pod, &w.pod_affinity_term, w.weight.into())).collect::<Vec<_>>()
+            let term = |w: &WeightedPodAffinityTerm| {
+                AffinityTerm::of(&namespace, &labels, &w.pod_affinity_term, w.weight.into())
+            };
+            each.map(term).collect::<Vec<_>>()
         };
         let preferred = node.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+        let owner = meta.owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+        let status = status.unwrap_or_default();
+        let mut conditions = status.conditions.into_iter().flatten();
+        let unscheduled = conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
         Self {
-            uid: meta.uid.clone().unwrap_or_default(),
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-            labels: meta.labels.clone().unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default(),
+            name,
+            claims,
+            resource_version: meta.resource_version.unwrap_or_default(),
+            owner: owner.map(|owner| Owner { kind: owner.kind, name: owner.name }),
+            node: spec.node_name.unwrap_or_default(),
+            ours: spec.scheduler_name.as_deref().unwrap_or(SCHEDULER) == SCHEDULER,
+            gated: spec.scheduling_gates.is_some_and(|gates| !gates.is_empty()),
+            deleting: meta.deletion_timestamp.is_some(),
             priority: spec.priority.unwrap_or(0),
             may_preempt: spec.preemption_policy.as_deref() != Some("Never"),
-            requests: requests(&spec),
-            node_selector: spec.node_selector.clone().unwrap_or_default(),
+            requests,
+            node_selector: spec.node_selector.unwrap_or_default(),
             node_terms: node_terms(node.required_during_scheduling_ignored_during_execution.as_ref()),
             preferred_nodes: preferred.map(|term| (term.weight.into(), NodeTerm::of(&term.preference))).collect(),
-            tolerations: spec.tolerations.clone().unwrap_or_default(),
-            affinity: hard(&near.required_during_scheduling_ignored_during_execution),
-            anti_affinity: hard(&far.required_during_scheduling_ignored_during_execution),
-            preferred_affinity: soft(&near.preferred_during_scheduling_ignored_during_execution),
-            preferred_anti_affinity: soft(&far.preferred_during_scheduling_ignored_during_execution),
-            spread: match (spread(pod, &spec), siblings) {
-                (written, Some(siblings)) if written.is_empty() => SpreadConstraint::implied(&siblings),
-                (written, _) => written,
-            },
-            host_ports: host_ports(&spec),
-            images: spec.containers.iter().filter_map(|container| container.image.clone()).collect(),
-            started: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
-            pod: Arc::clone(pod),
+            tolerations: spec.tolerations.unwrap_or_default(),
+            affinity: hard(near.required_during_scheduling_ignored_during_execution),
+            anti_affinity: hard(far.required_during_scheduling_ignored_during_execution),
+            preferred_affinity: soft(near.preferred_during_scheduling_ignored_during_execution),
+            preferred_anti_affinity: soft(far.preferred_during_scheduling_ignored_during_execution),
+            spread,
+            host_ports,
+            images: spec.containers.into_iter().filter_map(|container| container.image).collect(),
+            started: status.start_time.map(|time| time.0),
+            unscheduled: unscheduled.map(Box::new),
+            namespace,
+            labels,
+        }
+    }
+
+    /// The Pod with upstream's default spread over its siblings, unless it says itself how it is to be spread.
+    ///
+    /// `siblings` selects the Pods of the same Services and controller, when there are such.
+    pub fn beside(mut self, siblings: Option<Selector>) -> Self {
+        if let Some(siblings) = siblings
+            && self.spread.is_empty()
+        {
+            self.spread = SpreadConstraint::implied(&siblings);
+        }
+        self
+    }
+
+    /// Whether both ask the same of nodes.
+    pub fn demands_as(&self, other: &Self) -> bool {
+        let alone = |pod: &Self| (pod.priority, pod.may_preempt, pod.gated);
+        alone(self) == alone(other)
+            && self.labels == other.labels
+            && self.requests == other.requests
+            && self.node_selector == other.node_selector
+            && self.node_terms == other.node_terms
+            && self.preferred_nodes == other.preferred_nodes
+            && self.tolerations == other.tolerations
+            && self.affinity == other.affinity
+            && self.anti_affinity == other.anti_affinity
+            && self.preferred_affinity == other.preferred_affinity
+            && self.preferred_anti_affinity == other.preferred_anti_affinity
+            && self.host_ports == other.host_ports
+            && self.images == other.images
+    }
+
+    /// How events name the Pod.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()),
+            uid: Some(self.uid.clone()),
+            resource_version: Some(self.resource_version.clone()),
+            ..ObjectReference::default()
         }
     }
 
@@ -273,22 +356,7 @@ impl PodInfo {
     }
 }
 
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let effect = text(&toleration.effect);
-    let key = text(&toleration.key);
-    if (!effect.is_empty() && effect != taint.effect) || (!key.is_empty() && key != taint.key) {
-        return false;
-    }
-    match text(&toleration.operator).as_str() {
-        "Exists" => true,
-        "" | "Equal" => text(&toleration.value) == text(&taint.value) && !key.is_empty(),
-        _ => false,
-    }
-}
-
-fn spread(pod: &Pod, spec: &PodSpec) -> Vec<SpreadConstraint> {
-    let labels = pod.metadata.labels.clone().unwrap_or_default();
+fn spread(labels: &Labels, spec: &PodSpec) -> Vec<SpreadConstraint> {
     let each = spec.topology_spread_constraints.iter().flatten().map(|constraint| {
         let mut selector = Selector::of(constraint.label_selector.as_ref());
         for key in constraint.match_label_keys.iter().flatten() {
@@ -349,9 +417,9 @@ pub fn non_zero(requests: &Resources) -> (i64, i64) {
 }
 
 impl NodeInfo {
-    pub fn of(node: &Node) -> Self {
-        let spec = node.spec.clone().unwrap_or_default();
-        let status = node.status.clone().unwrap_or_default();
+    pub fn of(node: Node) -> Self {
+        let Node { metadata: meta, spec, status } = node;
+        let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
         let max_pods = status.allocatable.as_ref().and_then(|all| all.get("pods"));
         let max_pods = max_pods.and_then(|text| Quantity::parse(&text.0).ok()).map_or(0, |quantity| quantity.value());
         let mut images = HashMap::new();
@@ -361,8 +429,8 @@ impl NodeInfo {
             }
         }
         Self {
-            name: node.metadata.name.clone().unwrap_or_default(),
-            labels: node.metadata.labels.clone().unwrap_or_default(),
+            name: meta.name.unwrap_or_default(),
+            labels: meta.labels.unwrap_or_default(),
             taints: spec.taints.unwrap_or_default(),
             unschedulable: spec.unschedulable == Some(true),
             allocatable: Resources::of(status.allocatable.as_ref()),
@@ -420,23 +488,6 @@ mod tests {
             }
             let typed: PodSpec = serde_json::from_value(spec.clone()).unwrap();
             assert_eq!(requests(&typed).cpu, expected, "{spec}");
-        }
-    }
-
-    #[test]
-    fn tolerations() {
-        let taint = Taint { key: "k".into(), value: Some("v".into()), effect: "NoSchedule".into(), time_added: None };
-        let cases = [
-            (json!({"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}), true),
-            (json!({"key": "k", "value": "v"}), true),
-            (json!({"key": "k", "value": "w"}), false),
-            (json!({"operator": "Exists"}), true),
-            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
-            (json!({"key": "other", "operator": "Exists"}), false),
-        ];
-        for (toleration, expected) in cases {
-            let typed = serde_json::from_value(toleration.clone()).unwrap();
-            assert_eq!(tolerates(&typed, &taint), expected, "{toleration}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Pods that wait for a node: those to try now, those that back off, those that wait for the cluster to change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +30,6 @@ struct Waiting {
     state: State,
     attempts: u32,
     tried: Instant,
-    /// The cluster changed while the Pod was being decided: what was found is old.
-    stale: bool,
     order: Order,
 }
 
@@ -42,6 +40,12 @@ type Order = (std::cmp::Reverse<i32>, u64);
 pub struct Queue {
     pods: HashMap<NamespacedName, Waiting>,
     active: BTreeMap<Order, NamespacedName>,
+    /// Those that back off, by when that ends.
+    backing_off: BTreeSet<(Instant, NamespacedName)>,
+    /// Those that wait for a change, by since when.
+    parked: BTreeSet<(Instant, NamespacedName)>,
+    /// The Pod that was handed out last, and whether the cluster has changed since: what is found for it is old then.
+    deciding: Option<(NamespacedName, bool)>,
     came: u64,
 }
 
@@ -50,7 +54,7 @@ impl Queue {
     pub fn put(&mut self, pod: PodInfo, now: Instant) {
         let key = NamespacedName::new(&pod.namespace, &pod.name);
         if let Some(waiting) = self.pods.get_mut(&key).filter(|waiting| waiting.pod.uid == pod.uid) {
-            let changed = waiting.pod.pod.spec != pod.pod.spec || waiting.pod.labels != pod.labels;
+            let changed = !waiting.pod.demands_as(&pod) || waiting.pod.spread != pod.spread;
             waiting.pod = Arc::new(pod);
             if changed && matches!(waiting.state, State::Unschedulable(_)) {
                 self.free(&key, now);
@@ -60,15 +64,31 @@ impl Queue {
         self.remove(&key);
         self.came += 1;
         let order = (std::cmp::Reverse(pod.priority), self.came);
-        let pod = Arc::new(pod);
-        let waiting = Waiting { pod, state: State::Active, attempts: 0, tried: now, stale: false, order };
+        let waiting = Waiting { pod: Arc::new(pod), state: State::Active, attempts: 0, tried: now, order };
         self.active.insert(order, key.clone());
         self.pods.insert(key, waiting);
     }
 
     pub fn remove(&mut self, key: &NamespacedName) {
-        if let Some(waiting) = self.pods.remove(key) {
-            self.active.remove(&waiting.order);
+        self.set(key, State::Busy);
+        self.pods.remove(key);
+    }
+
+    /// Moves a Pod from one state to another.
+    fn set(&mut self, key: &NamespacedName, state: State) {
+        let Some(waiting) = self.pods.get_mut(key) else { return };
+        match waiting.state {
+            State::Active => _ = self.active.remove(&waiting.order),
+            State::Backoff(at) => _ = self.backing_off.remove(&(at, key.clone())),
+            State::Unschedulable(since) => _ = self.parked.remove(&(since, key.clone())),
+            State::Busy => {}
+        }
+        waiting.state = state;
+        match state {
+            State::Active => _ = self.active.insert(waiting.order, key.clone()),
+            State::Backoff(at) => _ = self.backing_off.insert((at, key.clone())),
+            State::Unschedulable(since) => _ = self.parked.insert((since, key.clone())),
+            State::Busy => {}
         }
     }
 
@@ -80,74 +100,61 @@ impl Queue {
         waiting.state = State::Busy;
         waiting.attempts += 1;
         waiting.tried = now;
-        waiting.stale = false;
-        Some(Arc::clone(&waiting.pod))
+        let pod = Arc::clone(&waiting.pod);
+        self.deciding = Some((key, false));
+        Some(pod)
     }
 
     /// When [`Self::pop`] may have a Pod without any event before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadline = |waiting: &Waiting| match waiting.state {
-            State::Backoff(at) => Some(at),
-            State::Unschedulable(since) => Some(since + LONGEST_WAIT),
-            State::Active | State::Busy => None,
-        };
-        self.pods.values().filter_map(deadline).min()
+        let backoff = self.backing_off.first().map(|(at, _)| *at);
+        let parked = self.parked.first().map(|(since, _)| *since + LONGEST_WAIT);
+        backoff.into_iter().chain(parked).min()
     }
 
     fn ripen(&mut self, now: Instant) {
-        let ripe = |waiting: &Waiting| match waiting.state {
-            State::Backoff(at) => at <= now,
-            State::Unschedulable(since) => since + LONGEST_WAIT <= now,
-            State::Active | State::Busy => false,
-        };
-        for (key, waiting) in self.pods.iter_mut().filter(|(_, waiting)| ripe(waiting)) {
-            waiting.state = State::Active;
-            self.active.insert(waiting.order, key.clone());
+        while let Some((_, key)) = self.backing_off.first().filter(|(at, _)| *at <= now).cloned() {
+            self.set(&key, State::Active);
+        }
+        while let Some((_, key)) = self.parked.first().filter(|(since, _)| *since + LONGEST_WAIT <= now).cloned() {
+            self.set(&key, State::Active);
         }
     }
 
     /// No node will do: waits for a change, or backs off when one came meanwhile.
     pub fn unschedulable(&mut self, key: &NamespacedName, now: Instant) {
-        if let Some(waiting) = self.pods.get_mut(key).filter(|waiting| waiting.state == State::Busy) {
-            waiting.state = if waiting.stale {
-                State::Backoff(waiting.tried + backoff(waiting.attempts))
-            } else {
-                State::Unschedulable(now)
-            };
-        }
+        let Some(waiting) = self.pods.get(key).filter(|waiting| waiting.state == State::Busy) else { return };
+        let stale = self.deciding.as_ref().is_some_and(|(deciding, stale)| deciding == key && *stale);
+        let again = State::Backoff(waiting.tried + backoff(waiting.attempts));
+        self.set(key, if stale { again } else { State::Unschedulable(now) });
     }
 
     /// Something failed that is not the Pod's fault: backs off.
     pub fn failed(&mut self, key: &NamespacedName, now: Instant) {
-        if let Some(waiting) = self.pods.get_mut(key).filter(|waiting| waiting.state == State::Busy) {
-            waiting.state = State::Backoff(now + backoff(waiting.attempts));
+        if let Some(waiting) = self.pods.get(key).filter(|waiting| waiting.state == State::Busy) {
+            let state = State::Backoff(now + backoff(waiting.attempts));
+            self.set(key, state);
         }
     }
 
     /// The cluster changed in a way that may help the Pods for which `concerns` holds.
     pub fn changed(&mut self, now: Instant, concerns: impl Fn(&PodInfo) -> bool) {
-        let mut free = Vec::new();
-        for (key, waiting) in self.pods.iter_mut().filter(|(_, waiting)| concerns(&waiting.pod)) {
-            match waiting.state {
-                State::Busy => waiting.stale = true,
-                State::Unschedulable(_) => free.push(key.clone()),
-                State::Active | State::Backoff(_) => {}
-            }
+        if let Some((key, stale)) = &mut self.deciding
+            && let Some(waiting) = self.pods.get(key)
+        {
+            *stale |= concerns(&waiting.pod);
         }
+        let concerned = |key: &NamespacedName| self.pods.get(key).is_some_and(|waiting| concerns(&waiting.pod));
+        let free: Vec<_> = self.parked.iter().filter(|(_, key)| concerned(key)).map(|(_, key)| key.clone()).collect();
         for key in free {
             self.free(&key, now);
         }
     }
 
     fn free(&mut self, key: &NamespacedName, now: Instant) {
-        let Some(waiting) = self.pods.get_mut(key) else { return };
+        let Some(waiting) = self.pods.get(key) else { return };
         let at = waiting.tried + backoff(waiting.attempts);
-        if at <= now {
-            waiting.state = State::Active;
-            self.active.insert(waiting.order, key.clone());
-        } else {
-            waiting.state = State::Backoff(at);
-        }
+        self.set(key, if at <= now { State::Active } else { State::Backoff(at) });
     }
 }
 

@@ -1,17 +1,19 @@
 //! The loop: takes in what changed, decides on the next Pod, binds in the background.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use client::informer::key_of;
-use client::{Change, Informer};
+use client::Informer;
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,14 +22,12 @@ use crate::binder::Binder;
 use crate::cache::Cache;
 use crate::claims::{self, Storage};
 use crate::decide::{Outcome, Snapshot, Unfit, decide};
-use crate::labels::Selector;
-use crate::model::PodInfo;
+use crate::labels::{Labels, Selector};
+use crate::model::{NodeInfo, PodInfo};
 use crate::plugins::volumes::Choice;
 use crate::preempt::{Budget, preempt};
 use crate::queue::Queue;
 
-/// Pods whose `spec.schedulerName` is this are ours.
-const SCHEDULER: &str = "default-scheduler";
 /// Bindings under way at once.
 const BINDINGS: usize = 64;
 
@@ -74,41 +74,81 @@ impl Inbox {
     }
 }
 
+/// What is kept of a Service or a Pods' owner: whom it selects.
+struct Selects {
+    selector: Selector,
+}
+
 struct Informers {
-    pods: Informer<Pod>,
-    nodes: Informer<Node>,
-    namespaces: Informer<Namespace>,
-    services: Informer<Service>,
-    replica_sets: Informer<ReplicaSet>,
-    stateful_sets: Informer<StatefulSet>,
+    pods: Informer<PodInfo>,
+    nodes: Informer<NodeInfo>,
+    /// Names with labels.
+    namespaces: Informer<(String, Labels)>,
+    services: Informer<Selects>,
+    replica_sets: Informer<Selects>,
+    stateful_sets: Informer<Selects>,
     budgets: Informer<PodDisruptionBudget>,
     storage: Storage,
 }
 
+/// Starts an informer that keeps of each object what `keep` makes of it.
+fn keeping<K, T>(client: &Client, stop: &CancellationToken, fields: &str, keep: fn(K) -> T) -> Informer<T>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    let informer = Informer::idle();
+    let config = match fields {
+        "" => watcher::Config::default(),
+        fields => watcher::Config::default().fields(fields),
+    };
+    tokio::spawn(informer.clone().run_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep));
+    informer
+}
+
+fn of_namespace(namespace: Namespace) -> (String, Labels) {
+    (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default())
+}
+
+fn of_service(service: Service) -> Selects {
+    let labels = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
+    Selects { selector: if labels.is_empty() { Selector::nothing() } else { Selector::of_labels(&labels) } }
+}
+
+fn of_replica_set(set: ReplicaSet) -> Selects {
+    Selects { selector: Selector::of(set.spec.as_ref().map(|spec| &spec.selector)) }
+}
+
+fn of_stateful_set(set: StatefulSet) -> Selects {
+    Selects { selector: Selector::of(set.spec.as_ref().map(|spec| &spec.selector)) }
+}
+
 impl Informers {
     fn start(client: &Client, inbox: &Inbox, stop: &CancellationToken) -> Self {
-        let all = watcher::Config::default;
-        let live = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let live = "status.phase!=Succeeded,status.phase!=Failed";
         let informers = Self {
-            pods: Informer::start(Api::all(client.clone()), live, stop.clone()),
-            nodes: Informer::start(Api::all(client.clone()), all(), stop.clone()),
-            namespaces: Informer::start(Api::all(client.clone()), all(), stop.clone()),
-            services: Informer::start(Api::all(client.clone()), all(), stop.clone()),
-            replica_sets: Informer::start(Api::all(client.clone()), all(), stop.clone()),
-            stateful_sets: Informer::start(Api::all(client.clone()), all(), stop.clone()),
-            budgets: Informer::start(Api::all(client.clone()), all(), stop.clone()),
+            pods: keeping(client, stop, live, PodInfo::of),
+            nodes: keeping(client, stop, "", NodeInfo::of),
+            namespaces: keeping(client, stop, "", of_namespace),
+            services: keeping(client, stop, "", of_service),
+            replica_sets: keeping(client, stop, "", of_replica_set),
+            stateful_sets: keeping(client, stop, "", of_stateful_set),
+            budgets: Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
             storage: Storage::new(
-                Informer::start(Api::all(client.clone()), all(), stop.clone()),
-                Informer::start(Api::all(client.clone()), all(), stop.clone()),
-                Informer::start(Api::all(client.clone()), all(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
             ),
         };
         let to = inbox.clone();
-        informers.pods.on_change(move |change: &Change<'_, Pod>| to.put(News::Pod(key_of(&**change.object()))));
+        informers.pods.on_change(move |change| {
+            let pod = change.object();
+            to.put(News::Pod(NamespacedName::new(&pod.namespace, &pod.name)));
+        });
         let to = inbox.clone();
-        informers.nodes.on_change(move |change| to.put(News::Node(change.object().name_any())));
+        informers.nodes.on_change(move |change| to.put(News::Node(change.object().name.clone())));
         let to = inbox.clone();
-        informers.namespaces.on_change(move |change| to.put(News::Namespace(change.object().name_any())));
+        informers.namespaces.on_change(move |change| to.put(News::Namespace(change.object().0.clone())));
         let to = inbox.clone();
         informers.storage.claims.on_change(move |_| to.put(News::Storage));
         let to = inbox.clone();
@@ -130,39 +170,15 @@ impl Informers {
     }
 
     /// Selects the Pods of the same Services and controller: what the default spread looks at.
-    fn siblings(&self, pod: &Pod) -> Option<Selector> {
-        let namespace = pod.namespace().unwrap_or_default();
-        let mut selector: Option<Selector> = None;
-        let mut add = |more: Selector| {
-            selector = Some(match selector.take() {
-                Some(so_far) => so_far.and_all(more),
-                None => more,
-            })
-        };
-        let chosen = |service: &Service| {
-            let labels = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-            let ours = service.namespace().as_deref() == Some(&*namespace) && !labels.is_empty();
-            ours && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-        };
-        for service in self.services.filter(chosen) {
-            let labels = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-            add(Selector::of_labels(&labels));
-        }
-        if let Some(owner) = pod.owner_references().iter().find(|owner| owner.controller == Some(true)) {
-            let name = &owner.name;
-            match owner.kind.as_str() {
-                "ReplicaSet" => {
-                    let set = self.replica_sets.get(&namespace, name);
-                    set.and_then(|s| s.spec.clone()).into_iter().for_each(|s| add(Selector::of(Some(&s.selector))));
-                }
-                "StatefulSet" => {
-                    let set = self.stateful_sets.get(&namespace, name);
-                    set.and_then(|s| s.spec.clone()).into_iter().for_each(|s| add(Selector::of(Some(&s.selector))));
-                }
-                _ => {}
-            }
-        }
-        selector
+    fn siblings(&self, pod: &PodInfo) -> Option<Selector> {
+        let of_pod = self.services.in_namespace(&pod.namespace);
+        let services = of_pod.iter().filter(|service| service.selector.matches(&pod.labels)).cloned();
+        let owner = pod.owner.as_ref().and_then(|owner| match owner.kind.as_str() {
+            "ReplicaSet" => self.replica_sets.get(&pod.namespace, &owner.name),
+            "StatefulSet" => self.stateful_sets.get(&pod.namespace, &owner.name),
+            _ => None,
+        });
+        services.chain(owner).map(|selects| selects.selector.clone()).reduce(Selector::and_all)
     }
 }
 
@@ -170,7 +186,12 @@ impl Informers {
 ///
 /// # Errors
 /// When the lead was lost: another process may schedule now, so this one must begin anew.
-pub async fn run(client: Client, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub fn run(client: Client, config: Config, stop: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(lead(client, config, stop))
+}
+
+async fn lead(client: Client, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let election = client::leader::Election {
         namespace: "kube-system".to_owned(),
         name: "kube-scheduler".to_owned(),
@@ -247,7 +268,7 @@ impl Scheduler {
             },
             News::Namespace(name) => {
                 match self.informers.namespaces.get("", &name) {
-                    Some(namespace) => self.cache.namespaces.insert(name, namespace.labels().clone()),
+                    Some(namespace) => self.cache.namespaces.insert(name, namespace.1.clone()),
                     None => self.cache.namespaces.remove(&name),
                 };
             }
@@ -271,28 +292,22 @@ impl Scheduler {
             }
             return;
         };
-        let spec = pod.spec.as_ref();
-        let node = spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty());
-        let info = PodInfo::of(&pod, self.informers.siblings(&pod));
-        if let Some(node) = node {
+        if !pod.node.is_empty() {
             self.queue.remove(key);
-            let with_terms = info.has_terms();
-            let labels = info.labels.clone();
-            self.cache.nominate(&Arc::new(info.clone()), None);
-            self.cache.put_pod(info, node, false);
+            self.cache.nominate(&pod, None);
+            let assumed = self.cache.is_assumed(key, &pod.uid);
+            let changed = self.cache.put_pod(Arc::clone(&pod), &pod.node, false);
             // A Pod that others want to be near to has come.
-            let near = |waiting: &PodInfo| with_terms || !waiting.affinity.is_empty() || !waiting.spread.is_empty();
-            if !labels.is_empty() {
+            let terms = pod.has_terms();
+            let near = |waiting: &PodInfo| terms || !waiting.affinity.is_empty() || !waiting.spread.is_empty();
+            if (changed || assumed) && !pod.labels.is_empty() {
                 self.queue.changed(Instant::now(), near);
             }
-            return;
-        }
-        let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or(SCHEDULER) == SCHEDULER;
-        let gated = spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
-        if !ours || gated || pod.metadata.deletion_timestamp.is_some() {
+        } else if !pod.ours || pod.gated || pod.deleting {
             self.queue.remove(key);
-        } else if !self.cache.is_assumed(key, &info.uid) {
-            self.queue.put(info, Instant::now());
+        } else if !self.cache.is_assumed(key, &pod.uid) {
+            let siblings = if pod.spread.is_empty() { self.informers.siblings(&pod) } else { None };
+            self.queue.put(PodInfo::clone(&pod).beside(siblings), Instant::now());
         }
     }
 
@@ -319,7 +334,7 @@ impl Scheduler {
 
     async fn bind(&mut self, pod: &Arc<PodInfo>, node: String, choices: Vec<Choice>) {
         self.cache.nominate(pod, None);
-        self.cache.put_pod((**pod).clone(), &node, true);
+        self.cache.put_pod(Arc::clone(pod), &node, true);
         let Ok(permit) = Arc::clone(&self.bindings).acquire_owned().await else { return };
         let (binder, inbox, pod) = (self.binder.clone(), self.inbox.clone(), Arc::clone(pod));
         let storage = (!choices.is_empty()).then(|| self.informers.storage.clone());
@@ -376,10 +391,6 @@ impl Scheduler {
         let mine = snapshot.nominated.iter().find(|(_, waiting)| waiting.iter().any(|other| other.uid == pod.uid));
         let Some((node, _)) = mine else { return false };
         let node = snapshot.nodes.iter().find(|info| info.name == *node);
-        node.is_some_and(|node| {
-            node.pods
-                .iter()
-                .any(|other| other.priority < pod.priority && other.pod.metadata.deletion_timestamp.is_some())
-        })
+        node.is_some_and(|node| node.pods.iter().any(|other| other.priority < pod.priority && other.deleting))
     }
 }

@@ -6,6 +6,7 @@ pub mod image;
 pub mod part;
 pub mod reset;
 pub mod status;
+pub mod store;
 pub mod token;
 pub mod up;
 
@@ -80,7 +81,9 @@ pub fn start_logging() -> Result<()> {
     let filter = EnvFilter::try_from_env("COX_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    logs.with_ansi(coloured).try_init().map_err(|error| anyhow::anyhow!("start logging: {error}"))
+    // Where the log cannot be written, on a full disk for one, a line is lost; telling of that would be a panic.
+    let logs = logs.with_ansi(coloured).log_internal_errors(false);
+    logs.try_init().map_err(|error| anyhow::anyhow!("start logging: {error}"))
 }
 
 /// The argument that leads a command to this cluster: none where it lives in the usual place.

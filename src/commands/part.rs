@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver_auth::pki::{LIFETIME, Pki, Profile};
 use jiff::Timestamp;
 use kubelet_runtime::Core;
+use store::Kv;
 
 use super::{machine, require_root, start_logging, up};
 use crate::certificates::until;
-use crate::cli::PartArgs;
+use crate::cli::{ApiserverArgs, EtcdArgs, PartArgs};
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
 use crate::layout::{Layout, write_private};
 use crate::node::{self, Clients, Dns};
@@ -51,19 +53,35 @@ impl Part {
 }
 
 pub fn run(args: PartArgs, part: Part) -> Result<()> {
+    run_on(&args, part, None)
+}
+
+/// The API server alone, on the embedded store or on an etcd.
+pub fn run_apiserver(args: ApiserverArgs) -> Result<()> {
+    let etcd = Some(&args.etcd).filter(|etcd| !etcd.etcd_servers.is_empty());
+    run_on(&args.part, Part::Apiserver, etcd)
+}
+
+fn run_on(args: &PartArgs, part: Part, etcd: Option<&EtcdArgs>) -> Result<()> {
     require_root(part.name())?;
     let layout = Layout::create(&args.dir.data_dir)?;
     start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(&args, part, &layout))
+    runtime.block_on(serve(args, part, etcd, &layout))
 }
 
-async fn serve(args: &PartArgs, part: Part, layout: &Layout) -> Result<()> {
+async fn serve(args: &PartArgs, part: Part, etcd: Option<&EtcdArgs>, layout: &Layout) -> Result<()> {
     let machine = machine(&args.node)?;
     let progress = Progress::start();
     let mut parts = Parts::new();
     if part == Part::Apiserver {
-        let api = ApiServer::start(layout, &machine, &mut parts, &progress).await?;
+        let api = match etcd {
+            Some(etcd) => {
+                let kv = remote(etcd).await?;
+                ApiServer::start_on(kv, layout, &machine, &mut parts, &progress).await?
+            }
+            None => ApiServer::start(layout, &machine, &mut parts, &progress).await?,
+        };
         up::stop_signal(&parts).await?;
         parts.end(up::PATIENCE).await;
         api.close().await;
@@ -114,6 +132,24 @@ fn start(
         Part::Proxy => node::start_proxy(layout, machine, clients, Dns::Served, parts),
     }
     Ok(())
+}
+
+/// How long etcd may take to answer for the first time (kube-apiserver's patience).
+const ETCD_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client of the etcd that the arguments name.
+async fn remote(args: &EtcdArgs) -> Result<Arc<dyn Kv>> {
+    let config = store_etcd::RemoteConfig {
+        endpoints: args.etcd_servers.clone(),
+        ca_file: args.etcd_cafile.clone(),
+        identity: args.etcd_certfile.clone().zip(args.etcd_keyfile.clone()),
+    };
+    let remote = store_etcd::Remote::new(&config).context("make the client of etcd")?;
+    remote.ready(ETCD_PATIENCE).await.with_context(|| format!("reach etcd at {}", args.etcd_servers.join(", ")))?;
+    Ok(match args.etcd_prefix.trim_end_matches('/') {
+        "/registry" => Arc::new(remote),
+        prefix => Arc::new(store_etcd::Rooted::new(remote, "/registry", prefix)),
+    })
 }
 
 /// Clients by the kubeconfig given, or by a certificate from the data directory's own CA; and what returns when they

@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::netns;
 use crate::node;
 use crate::parts::{Parts, in_process_clients};
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::slot::Slot;
 
 /// How the command was called: a server says how others join it.
@@ -70,7 +70,7 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     }
     daemon::say_ready()?;
     if !daemon::is_child() {
-        println!("{}\n\nCtrl-C stops the process; containers go on running.", next_steps(layout));
+        say(&format!("{}\n\nCtrl-C stops the process; containers go on running.", next_steps(layout)));
     }
     stop_signal(&parts).await?;
     parts.end(PATIENCE).await;

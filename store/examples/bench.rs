@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::{Compare, CompareResult, CompareTarget, Config, Kv, Op, RangeRequest, Store, TxnRequest};
+use store::{Compare, CompareResult, CompareTarget, Config, Kv, Op, PutRequest, RangeRequest, Store, TxnRequest};
 
 fn update(key: Bytes, value: Bytes, expected: i64) -> TxnRequest {
     TxnRequest {
@@ -16,7 +16,7 @@ fn update(key: Bytes, value: Bytes, expected: i64) -> TxnRequest {
             result: CompareResult::Equal,
             target: CompareTarget::ModRevision(expected),
         }],
-        success: vec![Op::Put { key: key.clone(), value, lease: 0, prev_kv: false }],
+        success: vec![Op::Put(PutRequest { key: key.clone(), value, ..Default::default() })],
         failure: vec![Op::Range(RangeRequest { start: key, ..Default::default() })],
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::command::MAX_NESTING;
 use crate::keys::KeyRange;
-use crate::kv::{Error, Op, RangeRequest, TxnRequest};
+use crate::kv::{Error, Op, PutRequest, RangeRequest, TxnRequest};
 
 pub fn range(request: &RangeRequest) -> Result<(), Error> {
     if request.start.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
@@ -35,8 +35,10 @@ fn shape(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), Error
     for op in request.success.iter().chain(&request.failure) {
         match op {
             Op::Range(request) => range(request)?,
-            Op::Put { key: start, .. } | Op::Delete { start, .. } if start.is_empty() => return Err(Error::EmptyKey),
-            Op::Put { .. } | Op::Delete { .. } => {}
+            Op::Put(PutRequest { key: start, .. }) | Op::Delete { start, .. } if start.is_empty() => {
+                return Err(Error::EmptyKey);
+            }
+            Op::Put(_) | Op::Delete { .. } => {}
             Op::Txn(nested) => shape(nested, max_ops - ops, depth + 1)?,
         }
     }
@@ -78,7 +80,7 @@ fn intervals(ops: &[Op]) -> Result<Writes, Error> {
         }
     }
     for op in ops {
-        if let Op::Put { key, .. } = op
+        if let Op::Put(PutRequest { key, .. }) = op
             && (writes.deletes(key) || !writes.puts.insert(key.clone()))
         {
             return Err(Error::DuplicateKey);
@@ -94,7 +96,7 @@ mod tests {
     use crate::kv::{Compare, CompareResult, CompareTarget};
 
     fn put(key: &'static str) -> Op {
-        Op::Put { key: key.into(), value: Bytes::new(), lease: 0, prev_kv: false }
+        Op::Put(PutRequest { key: key.into(), ..Default::default() })
     }
 
     fn delete(start: &'static str, end: &'static str) -> Op {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Reader, Writer};
-use crate::kv::{Compare, CompareResult, CompareTarget, Op, RangeRequest, TxnRequest};
+use crate::kv::{Compare, CompareResult, CompareTarget, Op, PutRequest, RangeRequest, TxnRequest};
 
 /// Transactions nest at most this deep; etcd's limit on operations implies one, ours is stated.
 pub const MAX_NESTING: usize = 16;
@@ -118,7 +118,7 @@ fn txn_size(txn: &TxnRequest) -> usize {
 fn op_size(op: &Op) -> usize {
     match op {
         Op::Range(range) => 40 + range.start.len() + range.end.len(),
-        Op::Put { key, value, .. } => 28 + key.len() + value.len(),
+        Op::Put(put) => 28 + put.key.len() + put.value.len(),
         Op::Delete { start, end, .. } => 20 + start.len() + end.len(),
         Op::Txn(txn) => 1 + txn_size(txn),
     }
@@ -202,12 +202,12 @@ fn write_op(writer: &mut Writer, op: &Op) {
             writer.int(range.revision);
             writer.u8(u8::from(range.keys_only) | u8::from(range.count_only) << 1);
         }
-        Op::Put { key, value, lease, prev_kv } => {
+        Op::Put(put) => {
             writer.u8(OP_PUT);
-            writer.bytes(key);
-            writer.bytes(value);
-            writer.int(*lease);
-            writer.u8(u8::from(*prev_kv));
+            writer.bytes(&put.key);
+            writer.bytes(&put.value);
+            writer.int(put.lease);
+            writer.u8(u8::from(put.prev_kv) | u8::from(put.ignore_value) << 1 | u8::from(put.ignore_lease) << 2);
         }
         Op::Delete { start, end, prev_kv } => {
             writer.u8(OP_DELETE);
@@ -233,7 +233,9 @@ fn read_op(reader: &mut Reader, depth: usize) -> Result<Op, Malformed> {
         OP_PUT => {
             let key = reader.bytes()?;
             let value = own(reader.bytes()?, reader.total());
-            Op::Put { key, value, lease: reader.int()?, prev_kv: reader.u8()? != 0 }
+            let (lease, flags) = (reader.int()?, reader.u8()?);
+            let (prev_kv, ignore_value, ignore_lease) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+            Op::Put(PutRequest { key, value, lease, prev_kv, ignore_value, ignore_lease })
         }
         OP_DELETE => Op::Delete { start: reader.bytes()?, end: reader.bytes()?, prev_kv: reader.u8()? != 0 },
         OP_TXN => Op::Txn(read_txn(reader, depth + 1)?),
@@ -252,7 +254,8 @@ mod tests {
     use super::*;
 
     fn sample() -> Command {
-        let put = Op::Put { key: "k".into(), value: "v".into(), lease: 7, prev_kv: true };
+        let put = PutRequest { key: "k".into(), value: "v".into(), lease: 7, prev_kv: true, ..Default::default() };
+        let touch = PutRequest { key: "t".into(), ignore_value: true, ignore_lease: true, ..Default::default() };
         let range =
             RangeRequest { start: "a".into(), end: "b".into(), limit: 3, keys_only: true, ..Default::default() };
         let delete = Op::Delete { start: "x".into(), end: Bytes::new(), prev_kv: false };
@@ -260,7 +263,7 @@ mod tests {
         let nested = TxnRequest { compare: vec![], success: vec![delete], failure: vec![] };
         Command::Txn(TxnRequest {
             compare: vec![compare(CompareTarget::Value("v".into())), compare(CompareTarget::ModRevision(-5))],
-            success: vec![put, Op::Range(range)],
+            success: vec![Op::Put(put), Op::Range(range), Op::Put(touch)],
             failure: vec![Op::Txn(nested)],
         })
     }

@@ -1,6 +1,7 @@
 //! Runs the engine on a thread of its own: requests queue up while a group is being synced and share the next one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -127,6 +128,8 @@ pub struct Driver {
     pub beside: Box<dyn Beside>,
     /// Set once the engine no longer acknowledges.
     pub failure: Arc<OnceLock<Error>>,
+    /// Whether writes are refused because the disk is full.
+    pub full: Arc<AtomicBool>,
     /// Zero of the engine's clock.
     pub started: Instant,
 }
@@ -172,6 +175,7 @@ impl Driver {
                     drop(waiter.send(result));
                 }
             }
+            self.full.store(self.engine.is_full(), Ordering::Relaxed);
             if let Some(error) = self.engine.failed() {
                 self.failure.get_or_init(|| error.clone());
                 waiters.drain().for_each(|(_, waiter)| drop(waiter.send(Err(error.clone()))));

@@ -27,6 +27,8 @@ pub enum Input {
     Propose(Bytes),
     KeepAlive(i64),
     LeaseLeft(i64),
+    /// Write a snapshot and let go of the log before it; answered when that is done.
+    Save,
     /// A save is done; with a snapshot, the log is not needed up to this entry.
     Saved {
         released: Option<u64>,
@@ -70,6 +72,8 @@ pub struct Engine {
     full: bool,
     /// Set for good when durability can no longer be promised.
     failed: Option<Error>,
+    /// Who waits for a save.
+    savers: Vec<u64>,
     /// Applied entry, compacted revision and whether its removal goes on, as last published.
     published: (u64, i64, bool),
 }
@@ -89,8 +93,16 @@ impl Engine {
         let boot =
             Boot { id: log.identity().member, hard_state: recovered.hard_state, state, entries: recovered.entries };
         let core = Core::new(boot)?;
-        let mut engine =
-            Engine { core, log, pending: None, gathered: false, full: false, failed: None, published: (0, 0, false) };
+        let mut engine = Engine {
+            core,
+            log,
+            pending: None,
+            gathered: false,
+            full: false,
+            failed: None,
+            savers: Vec::new(),
+            published: (0, 0, false),
+        };
         engine.core.tick(now);
         engine.settle(&mut Turn::default())?;
         engine.core.campaign_if_alone()?;
@@ -120,6 +132,16 @@ impl Engine {
         self.failed.as_ref()
     }
 
+    /// The disk is full: writes are refused until there is room.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Whether somebody waits for a snapshot.
+    pub fn wants_save(&self) -> bool {
+        !self.savers.is_empty()
+    }
+
     pub fn is_leader(&self) -> bool {
         self.core.is_leader()
     }
@@ -132,6 +154,8 @@ impl Engine {
         for (id, input) in inputs {
             match input {
                 Input::Propose(data) => proposals.push((id, data)),
+                Input::Save => self.savers.push(id),
+                Input::Saved { released } => turn.replies.extend(self.saved(released)),
                 other => turn.replies.extend(self.immediate(id, other)),
             }
         }
@@ -167,12 +191,6 @@ impl Engine {
                 None => self.core.keep_alive(lease).map(Output::Ttl),
             },
             Input::LeaseLeft(lease) => Ok(Output::Ttl(self.core.lease_left(lease).unwrap_or(-1))),
-            Input::Saved { released } => {
-                if let Some(Err(error)) = released.map(|index| self.log.release(index)) {
-                    tracing::warn!(%error, "log: old segments stay until the next snapshot");
-                }
-                Ok(Output::Done)
-            }
             Input::NextIsPrepared(path) => {
                 self.log.next_is_prepared(path);
                 Ok(Output::Done)
@@ -181,9 +199,20 @@ impl Engine {
                 self.core.receive(*message);
                 return None;
             }
-            Input::Propose(_) => unreachable!("proposals are gathered"),
+            Input::Propose(_) | Input::Save | Input::Saved { .. } => unreachable!("they are told apart before"),
         };
         Some((id, result))
+    }
+
+    fn saved(&mut self, released: Option<u64>) -> Vec<Reply> {
+        if let Some(Err(error)) = released.map(|index| self.log.release(index)) {
+            tracing::warn!(%error, "log: old segments stay until the next snapshot");
+        }
+        let result = match released {
+            Some(_) => Ok(Output::Done),
+            None => Err(io_error("write a snapshot")(io::Error::other("the store's log says why"))),
+        };
+        self.savers.drain(..).map(|id| (id, result.clone())).collect()
     }
 
     fn propose(&mut self, proposals: Vec<(u64, Bytes)>, turn: &mut Turn) {

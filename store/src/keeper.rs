@@ -130,7 +130,8 @@ impl Beside for Keeper {
             self.ordered = segment;
         }
         self.written = engine.log().written();
-        if self.written - self.snapshot_at < self.threshold() || self.shared.busy.load(Ordering::Acquire) {
+        let due = self.written - self.snapshot_at >= self.threshold() || engine.wants_save();
+        if !due || self.shared.busy.load(Ordering::Acquire) {
             // The end of a save is an input, after which this is called again.
             return;
         }

@@ -85,10 +85,25 @@ pub struct Compare {
     pub target: CompareTarget,
 }
 
+/// A write of one key.
+#[derive(Clone, Debug, Default)]
+pub struct PutRequest {
+    pub key: Bytes,
+    pub value: Bytes,
+    /// The key dies with this lease; 0 for none.
+    pub lease: i64,
+    /// Answer with the key as it was before.
+    pub prev_kv: bool,
+    /// Leave the value as it is; the key must exist.
+    pub ignore_value: bool,
+    /// Leave the lease as it is; the key must exist.
+    pub ignore_lease: bool,
+}
+
 #[derive(Clone, Debug)]
 pub enum Op {
     Range(RangeRequest),
-    Put { key: Bytes, value: Bytes, lease: i64, prev_kv: bool },
+    Put(PutRequest),
     Delete { start: Bytes, end: Bytes, prev_kv: bool },
     Txn(TxnRequest),
 }
@@ -172,12 +187,20 @@ pub enum Error {
     TooManyOps,
     #[error("etcdserver: key is not provided")]
     EmptyKey,
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
     #[error("watch ended: its reader lagged behind the store's bounded buffer")]
     Lagging,
     #[error("etcdserver: no leader")]
     NoLeader,
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// A remote store could not be asked, or went away before it answered: what was asked may have happened.
+    #[error("{operation}: {reason}")]
+    Unavailable { operation: &'static str, reason: String },
+    /// A remote store refused with an error that has no variant of its own.
+    #[error("{operation}: {reason}")]
+    Refused { operation: &'static str, reason: String },
     /// The disk refused; nothing was acknowledged.
     #[error("store {operation}: {source}")]
     Io {

@@ -22,9 +22,9 @@ mod watch;
 
 pub use kv::{
     Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyValue, Kv, LeaseInfo, Op, OpResponse,
-    RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
-pub use store::{Config, Status, Store};
+pub use store::{Config, Ids, Status, Store};
 
 #[cfg(test)]
 mod simulation;

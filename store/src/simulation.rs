@@ -15,7 +15,7 @@ use crate::core::state::State;
 use crate::disk::Disk;
 use crate::disk::sim::{Random, SimDisk};
 use crate::engine::{Engine, Input, Output};
-use crate::kv::{Compare, CompareResult, CompareTarget, Error, Op, TxnRequest};
+use crate::kv::{Compare, CompareResult, CompareTarget, Error, Op, PutRequest, TxnRequest};
 use crate::snapshot;
 use crate::wal::recover::Opening;
 use crate::wal::{Identity, Options, segment};
@@ -110,7 +110,7 @@ impl Simulation {
         let op = if deletes {
             Op::Delete { start: key.clone().into(), end: Bytes::new(), prev_kv: false }
         } else {
-            Op::Put { key: key.clone().into(), value: value.clone().into(), lease: 0, prev_kv: false }
+            Op::Put(PutRequest { key: key.clone().into(), value: value.clone().into(), ..Default::default() })
         };
         if succeeded && (!deletes || current != 0) {
             let revision = self.revision() + 1;
@@ -273,7 +273,7 @@ fn a_failed_sync_is_final() {
 fn a_full_disk_refuses_writes_and_reads_go_on() {
     let mut simulation = Simulation::new(2);
     let large = |id: u64| {
-        let op = Op::Put { key: "k".into(), value: vec![0; 5000].into(), lease: 0, prev_kv: false };
+        let op = Op::Put(PutRequest { key: "k".into(), value: vec![0; 5000].into(), ..Default::default() });
         (id, Input::Propose(command::encode(id, &Command::Txn(TxnRequest { success: vec![op], ..Default::default() }))))
     };
     let engine = simulation.engine.as_mut().unwrap();
@@ -301,7 +301,7 @@ fn leases_end_on_a_full_disk() {
     engine.turn(0, vec![(1, Input::Propose(command::encode(1, &Command::LeaseGrant { id: 5, ttl: 2 })))]);
     simulation.disk.set_full(true);
     let put = |size: usize, lease| {
-        let op = Op::Put { key: "k".into(), value: vec![0; size].into(), lease, prev_kv: false };
+        let op = Op::Put(PutRequest { key: "k".into(), value: vec![0; size].into(), lease, ..Default::default() });
         Input::Propose(command::encode(1, &Command::Txn(TxnRequest { success: vec![op], ..Default::default() })))
     };
     assert!(engine.turn(1, vec![(1, put(10, 5))]).replies[0].1.is_ok());

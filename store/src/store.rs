@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,8 +73,12 @@ pub struct Status {
     /// Changes that history has, the living keys' last ones included.
     pub changes: usize,
     pub leases: usize,
-    /// Last entry of the log that is applied.
+    /// Last entry of the log that is applied, and the term of the leader that wrote it.
     pub applied_index: u64,
+    pub applied_term: u64,
+    /// Bytes of keys and values in history, and of those that live now.
+    pub bytes: i64,
+    pub live_bytes: i64,
 }
 
 /// An open store. Dropping the last handle closes it without waiting; [`Store::close`] waits.
@@ -88,6 +92,15 @@ pub struct Store {
     lease_ids: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
     failure: Arc<OnceLock<Error>>,
+    full: Arc<AtomicBool>,
+    identity: Ids,
+}
+
+/// Which cluster and member this store is: numbers chosen when its directory was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub cluster: u64,
+    pub member: u64,
 }
 
 impl Store {
@@ -116,9 +129,13 @@ impl Store {
         let engine = Engine::open(opening, state, 0)?;
         let (published, states) = watch::channel(Arc::new(engine.state().clone()));
         let (revision, index) = (engine.state().mvcc.revision(), engine.state().applied_index);
+        let identity = Ids { cluster: engine.identity().cluster, member: engine.identity().member };
         let beside = Box::new(keeper);
         let failure = Arc::new(OnceLock::new());
-        let driver = Driver { engine, inbox: inbox.clone(), published, beside, failure: failure.clone(), started };
+        let full = Arc::new(AtomicBool::new(false));
+        let (failed, is_full) = (failure.clone(), full.clone());
+        let driver =
+            Driver { engine, inbox: inbox.clone(), published, beside, failure: failed, full: is_full, started };
         let thread = driver.spawn()?;
         tracing::info!(dir = %dir.display(), revision, index, took = ?started.elapsed(), "store: open");
         Ok(Arc::new(Store {
@@ -130,6 +147,8 @@ impl Store {
             lease_ids: AtomicU64::new(random()),
             thread: Mutex::new(Some(thread)),
             failure,
+            full,
+            identity,
         }))
     }
 
@@ -150,6 +169,34 @@ impl Store {
         self.failure.get()
     }
 
+    /// Whether writes are refused because the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub fn ids(&self) -> Ids {
+        self.identity
+    }
+
+    /// Bytes that the data directory's files have. Walks the directory, off the calling task's thread.
+    pub async fn disk_bytes(&self) -> Result<u64, Error> {
+        let dir = self.config.dir.clone();
+        let operation = format!("measure {}", dir.display());
+        let walk = tokio::task::spawn_blocking(move || bytes_below(&dir));
+        walk.await.map_err(|_| Error::Stopped)?.map_err(io_error(operation))
+    }
+
+    /// Writes a snapshot and lets go of the log that it makes needless. A save that is under way counts.
+    pub async fn save(&self) -> Result<(), Error> {
+        self.ask(self.next_id(), Input::Save).await.map(|_| ())
+    }
+
+    /// Every state from the newest on, as it is published; it ends with the store. Whoever is late sees the newest
+    /// only: what lies between is in its history.
+    pub fn states(&self) -> watch::Receiver<Arc<State>> {
+        self.states.clone()
+    }
+
     pub fn status(&self) -> Status {
         let state = self.states.borrow().clone();
         Status {
@@ -159,12 +206,15 @@ impl Store {
             changes: state.mvcc.changes().len(),
             leases: state.leases.len(),
             applied_index: state.applied_index,
+            applied_term: state.applied_term,
+            bytes: state.mvcc.bytes().0,
+            live_bytes: state.mvcc.bytes().1,
         }
     }
 
-    /// The newest state. This member is the only voter, so what it has applied is the newest there is, and a write is
+    /// The newest state, which never changes: what [`Kv::range`] reads. This member is the only voter, so what it has applied is the newest there is, and a write is
     /// acknowledged only after its state is published here.
-    fn newest(&self) -> Result<Arc<State>, Error> {
+    pub fn newest(&self) -> Result<Arc<State>, Error> {
         if self.states.has_changed().is_err() {
             return Err(Error::Stopped);
         }
@@ -289,6 +339,21 @@ impl Kv for Store {
     }
 }
 
+fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path())?,
+            Ok(metadata) => metadata.len(),
+            // Replaced by a newer one meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(bytes)
+}
+
 fn seconds(output: Output) -> Result<i64, Error> {
     match output {
         Output::Ttl(seconds) => Ok(seconds),
@@ -299,7 +364,7 @@ fn seconds(output: Output) -> Result<i64, Error> {
 fn reads_only(txn: &TxnRequest) -> bool {
     txn.success.iter().chain(&txn.failure).all(|op| match op {
         Op::Range(_) => true,
-        Op::Put { .. } | Op::Delete { .. } => false,
+        Op::Put(_) | Op::Delete { .. } => false,
         Op::Txn(nested) => reads_only(nested),
     })
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use store::{Compare, CompareResult, CompareTarget, Config, Kv, Op, RangeRequest, Store, TxnRequest, WatchRequest};
+use store::{
+    Compare, CompareResult, CompareTarget, Config, Kv, Op, PutRequest, RangeRequest, Store, TxnRequest, WatchRequest,
+};
 
 const DIR: &str = "STORE_CRASH_DIR";
 const WRITERS: usize = 8;
@@ -42,7 +44,7 @@ async fn write(store: Arc<Store>, writer: usize) {
             result: CompareResult::Equal,
             target: CompareTarget::ModRevision(revision),
         };
-        let put = Op::Put { key: key.clone().into(), value: value.into(), lease: 0, prev_kv: false };
+        let put = Op::Put(PutRequest { key: key.clone().into(), value: value.into(), ..Default::default() });
         let txn = TxnRequest { compare: vec![guard], success: vec![put], ..Default::default() };
         revision = match store.txn(txn).await {
             Ok(response) if response.succeeded => response.revision,

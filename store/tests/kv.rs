@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use store::{
-    Compare, CompareResult, CompareTarget, Config, Error, EventKind, Kv, Op, OpResponse, RangeRequest, Store,
-    TxnRequest, TxnResponse, WatchRequest, WatchStream,
+    Compare, CompareResult, CompareTarget, Config, Error, EventKind, Kv, Op, OpResponse, PutRequest, RangeRequest,
+    Store, TxnRequest, TxnResponse, WatchRequest, WatchStream,
 };
 
 fn config(dir: &tempfile::TempDir) -> Config {
@@ -16,16 +16,20 @@ fn config(dir: &tempfile::TempDir) -> Config {
 }
 
 fn put(key: &str, value: &str) -> Op {
-    Op::Put {
+    Op::Put(PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Bytes::copy_from_slice(value.as_bytes()),
-        lease: 0,
-        prev_kv: false,
-    }
+        ..Default::default()
+    })
 }
 
 fn put_leased(key: &str, lease: i64) -> Op {
-    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::new(), lease, prev_kv: false }
+    Op::Put(PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::new(),
+        lease,
+        ..Default::default()
+    })
 }
 
 fn delete(key: &str) -> Op {

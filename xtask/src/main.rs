@@ -3,7 +3,6 @@
 mod bench;
 mod fuzz;
 mod generate;
-mod hello;
 mod tidy;
 
 use std::process::ExitCode;
@@ -29,8 +28,8 @@ fn main() -> ExitCode {
         ["generate", "--from", from] => generate::write(from.as_ref(), None),
         ["generate", "--protos", protos] => generate::write(&generate::published(), Some(protos.as_ref())),
         ["generate", "--from", from, "--protos", protos] => generate::write(from.as_ref(), Some(protos.as_ref())),
+        ["hello-image", file] => testkit::hello::image().and_then(|image| image.write(file.as_ref())),
         ["fuzz", words @ ..] => fuzz::run(&root(), words),
-        ["hello-image", file] => hello::write_image(&root(), file.as_ref()),
         ["tidy"] => tidy::run(&root()),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

@@ -108,7 +108,7 @@ impl Comparison {
         if mark == Mark::None && inner.is_same() {
             return;
         }
-        let key = format!("{prefix}{name}");
+        let key = [prefix, name].concat();
         self.attach(&key, mark, inner);
     }
 

@@ -39,11 +39,11 @@ pub fn is_empty(set: &Object) -> bool {
 
 /// Puts a node under an element: what is below it, and whether it is a member itself.
 pub fn attach(set: &mut Object, key: &str, member: bool, below: Object) {
-    let Some(mut added) = node(member, below) else { return };
-    if let Some(Value::Object(known)) = set.remove(key) {
-        added = join(known, added);
+    let Some(added) = node(member, below) else { return };
+    match set.get_mut(key) {
+        Some(Value::Object(known)) => *known = join(std::mem::take(known), added),
+        _ => drop(set.insert(key.to_owned(), Value::Object(added))),
     }
-    set.insert(key.to_owned(), Value::Object(added));
 }
 
 /// Two nodes of the same element in one.

@@ -1,6 +1,7 @@
 //! OpenAPI documents from the table and the schemas' data. They are written when asked for and kept by nobody here:
 //! a server that keeps them decides how long.
 
+mod binary;
 mod definitions;
 mod operations;
 mod parameters;
@@ -190,6 +191,27 @@ pub fn v2(table: &Table) -> Vec<u8> {
     out.extend(bytes(&security()));
     out.extend(br#","security":[{"BearerToken":[]}]}"#);
     out
+}
+
+/// The document of [`v2`] in protobuf, which kubectl asks for.
+pub fn v2_protobuf(table: &Table) -> Vec<u8> {
+    let mut paths = Vec::new();
+    for path in documents(table) {
+        for item in items(table, &path).into_iter().flatten() {
+            binary::path(&mut paths, &item.path, &path_item(&item, Version::V2));
+        }
+    }
+    let mut schemas = Vec::new();
+    let descriptions = Descriptions::inflate();
+    for (position, definition) in all_definitions().iter().enumerate() {
+        let value = definitions::value(definition, &mut descriptions.of(position), Version::V2, None);
+        binary::definition(&mut schemas, definition.name(), &value);
+    }
+    let rest = json!({
+        "swagger": "2.0", "info": info(), "parameters": shared_parameters(), "securityDefinitions": security(),
+        "security": [{"BearerToken": []}],
+    });
+    binary::document(&rest, &paths, &schemas)
 }
 
 fn shared_parameters() -> Value {

@@ -7,12 +7,7 @@ use crate::object::at;
 use crate::quantity::Quantity;
 
 pub(super) fn node(object: &Object) -> Vec<Shown> {
-    vec![
-        named(object),
-        text(object, &["usage", "cpu"]),
-        text(object, &["usage", "memory"]),
-        text(object, &["window"]),
-    ]
+    vec![named(object), text(object, &["usage", "cpu"]), text(object, &["usage", "memory"]), text(object, &["window"])]
 }
 
 pub(super) fn pod(object: &Object) -> Vec<Shown> {

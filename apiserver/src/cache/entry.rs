@@ -1,5 +1,6 @@
 //! One object as the watch cache holds it: its wire bytes, and what selectors look at.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use api::{Object, Resource};
@@ -30,6 +31,8 @@ pub struct Cached {
     decoded: OnceLock<Arc<Object>>,
     /// Its protobuf message in the form in which it is stored, when someone read it so.
     message: OnceLock<Bytes>,
+    /// Where `wire` has managedFields, when someone read it without them.
+    managed: OnceLock<Range<u32>>,
 }
 
 /// What is extracted of an object for selection.
@@ -95,6 +98,7 @@ impl Cached {
             fields: facts.fields,
             decoded: OnceLock::new(),
             message: OnceLock::new(),
+            managed: OnceLock::new(),
         }
     }
 
@@ -107,6 +111,15 @@ impl Cached {
     /// The protobuf message, which `encode` makes of the wire bytes the first time.
     pub fn message(&self, encode: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
         self.message.get_or_init(|| encode(&self.wire)).clone()
+    }
+
+    /// Where the wire bytes have `metadata.managedFields`; the rest on both sides is the object without them.
+    pub fn managed_fields(&self) -> Range<usize> {
+        let found = self.managed.get_or_init(|| {
+            let range = storage::managed_fields(&self.wire, self.layout.metadata);
+            range.start as u32..range.end as u32
+        });
+        found.start as usize..found.end as usize
     }
 
     pub fn namespace(&self) -> &str {

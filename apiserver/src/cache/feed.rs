@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{Object, Resource};
 use arc_swap::ArcSwap;
@@ -118,7 +118,7 @@ impl Caches {
         caches.by_prefix.store(Arc::new(by_prefix));
         caches.load_all(base).await?;
         caches.progress.advance(base);
-        let stream = caches.watch(base).await.map_err(failed("watch the store"))?;
+        let stream = caches.watch(base, false).await.map_err(failed("watch the store"))?;
         Ok((caches.clone(), Feed { caches, stream, added, touched: Vec::new() }))
     }
 
@@ -149,13 +149,13 @@ impl Caches {
         }
     }
 
-    async fn watch(&self, after: i64) -> Result<WatchStream, store::Error> {
+    pub(super) async fn watch(&self, after: i64, prev_kv: bool) -> Result<WatchStream, store::Error> {
         // All keys, not only the registry's: the store's revision also moves by other keys, and reads wait for it.
         let request = WatchRequest {
             start: Bytes::from_static(&[0]),
             end: Bytes::from_static(&[0]),
             start_revision: after + 1,
-            prev_kv: false,
+            prev_kv,
             progress_notify: true,
         };
         self.kv.watch(request).await
@@ -264,8 +264,37 @@ impl Caches {
     }
 
     /// A stored pair as an entry with wire bytes only; `None`, and a line in the log, when it is unreadable.
-    fn cached(&self, cache: &ResourceCache, kv: &KeyValue) -> Option<Cached> {
+    pub(super) fn cached(&self, cache: &ResourceCache, kv: &KeyValue) -> Option<Cached> {
         self.framed(cache, kv, None).map(|(cached, _)| cached)
+    }
+
+    /// A change in the store as an event; `None` for one that cannot be told: unreadable, or the end of the unknown.
+    pub(super) fn ring_event(
+        &self,
+        cache: &ResourceCache,
+        event: &Event,
+        previous: Option<Arc<Cached>>,
+    ) -> Option<RingEvent> {
+        let revision = event.kv.mod_revision;
+        match event.kind {
+            EventKind::Put => {
+                let change = if previous.is_some() { Change::Modified } else { Change::Added };
+                let (cached, frame) = self.framed(cache, &event.kv, Some(change))?;
+                Some(RingEvent { revision, change, frame, object: Arc::new(cached), previous })
+            }
+            EventKind::Delete => {
+                let previous = previous?;
+                let change = Change::Deleted;
+                let mut frame = Vec::with_capacity(previous.wire.len() + 48);
+                frame.extend_from_slice(change.head());
+                storage::with_revision(&mut frame, &previous.wire, previous.layout.metadata, revision);
+                let wire = change.head().len()..frame.len();
+                frame.extend_from_slice(b"}\n");
+                let frame = Bytes::from(frame);
+                let last = previous.at_revision(frame.slice(wire), revision);
+                Some(RingEvent { revision, change, frame, object: Arc::new(last), previous: Some(previous) })
+            }
+        }
     }
 
     /// A stored pair as an entry, and the frame that its wire bytes are a part of when `change` is given.
@@ -337,19 +366,32 @@ fn prefix_end(prefix: &str) -> String {
 }
 
 enum Next {
+    /// Watchers that were given time are to be woken.
+    Wake,
     Batch(Option<Result<WatchBatch, store::Error>>),
     Add(AddResource),
+}
+
+/// Returns at `due`; never without one.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Feed {
     /// Takes events in until the caches are dropped by all others and no resource can be added any more.
     pub async fn run(mut self) {
         loop {
+            let due = self.touched.iter().map(|cache| cache.next_wake().unwrap_or_else(Instant::now)).min();
             let next = tokio::select! {
                 batch = self.stream.next() => Next::Batch(batch),
                 Some(add) = self.added.recv() => Next::Add(add),
+                () = sleep_until(due) => Next::Wake,
             };
             match next {
+                Next::Wake => self.wake(),
                 Next::Batch(Some(Ok(batch))) => self.take_in(batch),
                 Next::Batch(Some(Err(error))) => self.recover(Some(error)).await,
                 Next::Batch(None) => self.recover(None).await,
@@ -369,9 +411,19 @@ impl Feed {
             }
         }
         self.caches.progress.advance(revision);
-        for cache in self.touched.drain(..) {
-            cache.wake();
-        }
+        self.wake();
+    }
+
+    /// Wakes the watchers of what changed, those that are due.
+    fn wake(&mut self) {
+        let now = Instant::now();
+        self.touched.retain(|cache| {
+            let waits = cache.next_wake().is_some_and(|at| at > now);
+            if !waits {
+                cache.wake();
+            }
+            waits
+        });
     }
 
     fn apply(&mut self, batch: WatchBatch) -> i64 {
@@ -410,26 +462,7 @@ impl Feed {
     fn event(&self, cache: &ResourceCache, event: &Event) -> Option<RingEvent> {
         let key = std::str::from_utf8(&event.kv.key).ok()?;
         let previous = cache.get(&key[cache.key_prefix.len()..]);
-        let revision = event.kv.mod_revision;
-        match event.kind {
-            EventKind::Put => {
-                let change = if previous.is_some() { Change::Modified } else { Change::Added };
-                let (cached, frame) = self.caches.framed(cache, &event.kv, Some(change))?;
-                Some(RingEvent { revision, change, frame, object: Arc::new(cached), previous })
-            }
-            EventKind::Delete => {
-                let previous = previous?;
-                let change = Change::Deleted;
-                let mut frame = Vec::with_capacity(previous.wire.len() + 48);
-                frame.extend_from_slice(change.head());
-                storage::with_revision(&mut frame, &previous.wire, previous.layout.metadata, revision);
-                let wire = change.head().len()..frame.len();
-                frame.extend_from_slice(b"}\n");
-                let frame = Bytes::from(frame);
-                let last = previous.at_revision(frame.slice(wire), revision);
-                Some(RingEvent { revision, change, frame, object: Arc::new(last), previous: Some(previous) })
-            }
-        }
+        self.caches.ring_event(cache, event, previous)
     }
 
     /// Watches again after the stream ended; reads everything anew when history is gone.
@@ -457,7 +490,7 @@ impl Feed {
             self.caches.load_all(now).await?;
             self.caches.progress.advance(now);
         }
-        self.caches.watch(self.caches.progress.applied()).await.map_err(failed("watch the store"))
+        self.caches.watch(self.caches.progress.applied(), false).await.map_err(failed("watch the store"))
     }
 
     /// Fills the cache of a new resource with the state that all other caches have: no event is lost or repeated.

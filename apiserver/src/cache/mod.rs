@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod feed;
+pub mod gap;
 pub mod hints;
 pub mod progress;
 pub mod ring;
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use api::Resource;
 use arc_swap::ArcSwap;
@@ -31,6 +33,13 @@ pub type Objects = OrdMap<Arc<str>, Arc<Cached>>;
 /// How many bytes of events a resource remembers for watchers that resume or lag.
 const RING_BYTES: usize = 8 << 20;
 
+/// Twice what waking one watcher and sending to it costs, about: that shall take no more than half the time of a core.
+const WAKE_COST: Duration = Duration::from_micros(40);
+
+/// Pauses between two wake-ups of the same watchers: shorter ones are none, longer ones would be felt.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
 /// How many snapshots are kept for the later pages of lists that began on them.
 const SNAPSHOTS: usize = 16;
 
@@ -45,6 +54,8 @@ pub struct ResourceCache {
     /// Counts wake-ups, so that a watcher knows whether it is already registered for the next.
     epoch: AtomicU64,
     wakers: Mutex<Vec<Waker>>,
+    /// When the watchers were last woken.
+    woken: Mutex<Option<Instant>>,
     snapshots: Mutex<VecDeque<Snapshot>>,
     joined: Mutex<JoinedList>,
 }
@@ -56,6 +67,8 @@ struct JoinedList {
     changed: i64,
     /// Made when the list is asked for a second time.
     items: Option<Bytes>,
+    /// Asked for since [`ResourceCache::rest`] looked.
+    used: bool,
 }
 
 struct Current {
@@ -75,6 +88,7 @@ impl ResourceCache {
             ring: Mutex::new(Ring::new(revision, RING_BYTES)),
             epoch: AtomicU64::new(0),
             wakers: Mutex::new(Vec::new()),
+            woken: Mutex::new(None),
             snapshots: Mutex::new(VecDeque::new()),
             joined: Mutex::default(),
         }
@@ -140,10 +154,28 @@ impl ResourceCache {
     pub fn joined(&self, namespace: &str, changed: i64, make: impl FnOnce() -> Bytes) -> Option<Bytes> {
         let mut joined = self.joined.lock();
         if joined.changed != changed || joined.namespace != namespace {
-            *joined = JoinedList { namespace: namespace.to_owned(), changed, items: None };
+            *joined = JoinedList { namespace: namespace.to_owned(), changed, items: None, used: true };
             return None;
         }
         Some(joined.items.get_or_insert_with(make).clone())
+    }
+
+    /// The items that [`Self::joined`] made, if they are those of this list.
+    pub fn joined_items(&self, namespace: &str, changed: i64) -> Option<Bytes> {
+        let mut joined = self.joined.lock();
+        if joined.changed != changed || joined.namespace != namespace {
+            return None;
+        }
+        joined.used = true;
+        joined.items.clone()
+    }
+
+    /// Gives back what is kept for readers who have not come for some time; to be called now and then.
+    pub fn rest(&self) {
+        let mut joined = self.joined.lock();
+        if !std::mem::take(&mut joined.used) {
+            *joined = JoinedList::default();
+        }
     }
 
     /// Runs `f` on the ring.
@@ -207,8 +239,19 @@ impl ResourceCache {
         self.wake();
     }
 
+    /// When the watchers may be woken again: many are given time, so that what happens meanwhile reaches each of them in
+    /// one piece. Few are woken at once.
+    fn next_wake(&self) -> Option<Instant> {
+        let pause = (WAKE_COST * self.wakers.lock().len() as u32).min(LONGEST_PAUSE);
+        if pause < SHORTEST_PAUSE {
+            return None;
+        }
+        self.woken.lock().map(|woken| woken + pause)
+    }
+
     /// Wakes every watcher that waits.
     fn wake(&self) {
+        *self.woken.lock() = Some(Instant::now());
         let waiting = {
             let mut wakers = self.wakers.lock();
             self.epoch.fetch_add(1, Ordering::AcqRel);

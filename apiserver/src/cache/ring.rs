@@ -62,7 +62,18 @@ pub struct Ring {
     bytes: usize,
     capacity: usize,
     /// The last run of frames that was joined, for the next watcher at the same position.
-    joined: Option<(u64, u64, Bytes)>,
+    run: Option<Run>,
+}
+
+/// Frames that were joined, and for whom.
+#[derive(Debug)]
+struct Run {
+    from: u64,
+    /// The ring's end at that time.
+    seen: u64,
+    limit: usize,
+    namespace: Box<str>,
+    joined: Joined,
 }
 
 /// Joined frames, the position behind them, and the last one's revision (0 when there is none).
@@ -80,7 +91,7 @@ impl Ring {
 
     /// An empty ring whose first event gets this position.
     pub fn starting_at(first: u64, since: i64, capacity: usize) -> Self {
-        Self { events: VecDeque::new(), first, since, bytes: 0, capacity, joined: None }
+        Self { events: VecDeque::new(), first, since, bytes: 0, capacity, run: None }
     }
 
     pub fn push(&mut self, event: RingEvent) {
@@ -96,7 +107,7 @@ impl Ring {
             self.bytes -= cost(&oldest);
             self.since = oldest.revision;
             self.first += 1;
-            self.joined = None;
+            self.run = None;
         }
     }
 
@@ -129,50 +140,57 @@ impl Ring {
 
     /// The frames from a position on joined into one chunk of at most about `limit` bytes, and the position behind it.
     ///
-    /// Watchers at the same position share the chunk. `None` when `plain` does not hold for one of the events.
-    pub fn joined(
-        &mut self,
-        position: u64,
-        limit: usize,
-        plain: impl Fn(&RingEvent) -> bool,
-    ) -> Result<Option<Joined>, FellOut> {
+    /// Watchers at the same position share the chunk, and all but the first do not even look at the events. `None` when
+    /// one of the events is of another namespace (none is when `namespace` is empty).
+    pub fn joined(&mut self, position: u64, limit: usize, namespace: &str) -> Result<Option<Joined>, FellOut> {
         if position < self.first {
             return Err(FellOut);
         }
-        let start = (position - self.first) as usize;
-        let mut size = 0;
-        let mut stop = start;
-        while let Some(event) = self.events.get(stop) {
-            if !plain(event) {
-                return Ok(None);
-            }
-            size += event.frame.len();
-            stop += 1;
-            if size >= limit {
-                break;
-            }
-        }
-        let end = self.first + stop as u64;
-        let revision = if stop > start { self.events[stop - 1].revision } else { 0 };
-        if stop == start {
+        let end = self.end();
+        if position >= end {
             return Ok(Some((Bytes::new(), position, 0)));
         }
-        if stop == start + 1 {
-            return Ok(Some((self.events[start].frame.clone(), end, revision)));
-        }
-        if let Some((from, to, chunk)) = &self.joined
-            && (*from, *to) == (position, end)
+        if let Some(run) = &self.run
+            && (run.from, run.seen, run.limit, &*run.namespace) == (position, end, limit, namespace)
         {
-            return Ok(Some((chunk.clone(), end, revision)));
+            return Ok(Some(run.joined.clone()));
         }
-        let mut chunk = Vec::with_capacity(size);
-        for event in self.events.range(start..stop) {
-            chunk.extend_from_slice(&event.frame);
-        }
-        let chunk = Bytes::from(chunk);
-        self.joined = Some((position, end, chunk.clone()));
-        Ok(Some((chunk, end, revision)))
+        let events = self.events.range((position - self.first) as usize..);
+        let Some(joined) = join(events, position, limit, namespace) else { return Ok(None) };
+        self.run = Some(Run { from: position, seen: end, limit, namespace: namespace.into(), joined: joined.clone() });
+        Ok(Some(joined))
     }
+}
+
+/// Joins frames, at least one; `None` when one of the events is of another namespace.
+fn join<'r>(
+    events: impl Iterator<Item = &'r RingEvent> + Clone,
+    position: u64,
+    limit: usize,
+    namespace: &str,
+) -> Option<Joined> {
+    let (mut size, mut count, mut revision) = (0, 0, 0);
+    for event in events.clone() {
+        if !namespace.is_empty() && event.object.namespace() != namespace {
+            return None;
+        }
+        size += event.frame.len();
+        count += 1;
+        revision = event.revision;
+        if size >= limit {
+            break;
+        }
+    }
+    let mut frames = events.take(count).map(|event| &event.frame);
+    let chunk = match (count, frames.next()) {
+        (1, Some(frame)) => frame.clone(),
+        (_, first) => {
+            let mut chunk = Vec::with_capacity(size);
+            first.into_iter().chain(frames).for_each(|frame| chunk.extend_from_slice(frame));
+            chunk.into()
+        }
+    };
+    Some((chunk, position + count as u64, revision))
 }
 
 /// What an event is charged: its frame and the bookkeeping around it. The previous object's bytes are those of an older
@@ -215,14 +233,17 @@ mod tests {
         for revision in 1..=5 {
             ring.push(event(revision));
         }
-        let (chunk, end, revision) = ring.joined(1, 1000, |_| true).unwrap().unwrap();
+        let (chunk, end, revision) = ring.joined(1, 1000, "").unwrap().unwrap();
         assert_eq!((&chunk[..], end, revision), (&b"0002\n0003\n0004\n0005\n"[..], 5, 5));
-        let (again, ..) = ring.joined(1, 1000, |_| true).unwrap().unwrap();
+        let (again, ..) = ring.joined(1, 1000, "").unwrap().unwrap();
         assert_eq!(chunk.as_ptr(), again.as_ptr());
-        let (none, end, _) = ring.joined(5, 1000, |_| true).unwrap().unwrap();
+        let (none, end, _) = ring.joined(5, 1000, "").unwrap().unwrap();
         assert!(none.is_empty() && end == 5);
-        let (bounded, end, _) = ring.joined(0, 8, |_| true).unwrap().unwrap();
-        assert!(ring.joined(0, 100, |e| e.revision < 3).unwrap().is_none());
+        let (bounded, end, _) = ring.joined(0, 8, "ns").unwrap().unwrap();
+        assert!(ring.joined(0, 100, "other").unwrap().is_none());
+        ring.push(event(6));
+        let (more, end, _) = ring.joined(1, 1000, "").unwrap().unwrap();
+        assert_eq!((more.len(), end), (25, 6));
         assert_eq!((&bounded[..], end), (&b"0001\n0002\n"[..], 2));
     }
 }

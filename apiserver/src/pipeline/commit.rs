@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{Object, Reason, Status};
 use bytes::Bytes;
-use store::{Compare, CompareResult, CompareTarget, Op, TxnRequest};
+use store::{Compare, CompareResult, CompareTarget, Op, PutRequest, TxnRequest};
 
 use crate::cache::{Cached, Facts};
 use crate::convert;
@@ -15,16 +15,16 @@ use crate::storage::{self, Layout};
 /// A store that cannot answer, as the client sees it.
 pub fn unavailable(error: store::Error) -> Status {
     match error {
-        store::Error::NoSpace => Status::internal(error),
         store::Error::RequestTooLarge => {
             Status::failure(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
         }
-        store::Error::NoLeader | store::Error::Stopped => {
+        store::Error::NoLeader | store::Error::Stopped | store::Error::Unavailable { .. } => {
             let mut status = Status::failure(Reason::ServerTimeout, error.to_string());
             status.details.get_or_insert_default().retry_after_seconds = 1;
             status
         }
-        _ => Status::internal(error),
+        // Upstream hands on what etcd says, without a reason: `Error from server: etcdserver: mvcc: database space exceeded`.
+        _ => Status { reason: None, ..Status::failure(Reason::InternalError, error.to_string()) },
     }
 }
 
@@ -112,7 +112,8 @@ pub async fn put_with(
     beside: Vec<(Compare, Op)>,
 ) -> Result<Option<Arc<Cached>>, Status> {
     let lease = server.leases.lease_for(&row.storage.storage_prefix).await.map_err(unavailable)?;
-    let put = Op::Put { key: prepared.key.clone(), value: prepared.value.clone(), lease, prev_kv: false };
+    let put =
+        Op::Put(PutRequest { key: prepared.key.clone(), value: prepared.value.clone(), lease, ..Default::default() });
     let mut txn =
         TxnRequest { compare: vec![compare(&prepared.key, expected)], success: vec![put], failure: Vec::new() };
     for (compare, op) in beside {

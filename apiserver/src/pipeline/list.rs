@@ -61,39 +61,65 @@ const SHARED_FROM: usize = 64;
 /// Answers a list request.
 pub async fn list(call: &Call<'_>) -> Result<Response, Status> {
     let view = call.view()?;
-    let page = page(call, &view).await?;
-    Ok(Renderer::new(call).list(call, page))
+    let renderer = Renderer::new(call);
+    let (snapshot, after) = begin(call).await?;
+    if renderer.is_whole()
+        && is_all(call, &view, &after)
+        && let Some(items) = call.row.cache.joined_items(call.namespace, snapshot.changed)
+    {
+        return Ok(joined_answer(call, &Page::of(&snapshot, Vec::new()), items));
+    }
+    let page = page_of(call, &view, &snapshot, &after);
+    Ok(renderer.list(call, page))
 }
 
 /// The page that the parameters ask for.
 pub async fn page(call: &Call<'_>, view: &View) -> Result<Page, Status> {
-    let params = &call.params;
+    let (snapshot, after) = begin(call).await?;
+    Ok(page_of(call, view, &snapshot, &after))
+}
+
+/// The state that the parameters ask for, and the key behind which the page begins.
+async fn begin(call: &Call<'_>) -> Result<(Snapshot, String), Status> {
     check_options(call)?;
-    let (snapshot, after) = match &*params.continues {
-        "" => (snapshot(call).await?, String::new()),
+    match &*call.params.continues {
+        "" => Ok((snapshot(call).await?, String::new())),
         token => {
             let token = decode_token(token)?;
-            (continued(call, token.rv).await?, token.start.trim_end_matches('\0').to_owned())
+            Ok((continued(call, token.rv).await?, token.start.trim_end_matches('\0').to_owned()))
         }
-    };
+    }
+}
+
+/// How many objects a page has at most.
+fn limit(call: &Call<'_>) -> usize {
+    let params = &call.params;
+    if params.limit == 0 || params.resource_version == "0" { usize::MAX } else { params.limit as usize }
+}
+
+/// Whether all objects of the namespace are asked for.
+fn is_all(call: &Call<'_>, view: &View, after: &str) -> bool {
+    after.is_empty() && limit(call) == usize::MAX && !view.selects()
+}
+
+fn page_of(call: &Call<'_>, view: &View, snapshot: &Snapshot, after: &str) -> Page {
     if let (Some(name), true) = (view.exact_name(), !call.row.resource.namespaced || !view.namespace.is_empty()) {
         let key = call.row.key(&view.namespace, name);
         let items = snapshot.objects.get(key.as_str()).filter(|o| view.matches(o)).cloned().into_iter().collect();
-        return Ok(Page::of(&snapshot, items));
+        return Page::of(snapshot, items);
     }
-    let limit = if params.limit == 0 || params.resource_version == "0" { usize::MAX } else { params.limit as usize };
-    let mut matching = snapshot.range(&view.namespace, &after).filter(|o| view.matches(o));
-    let items: Vec<_> = matching.by_ref().take(limit).cloned().collect();
-    let mut page = Page::of(&snapshot, items);
-    page.is_whole = after.is_empty() && limit == usize::MAX && !view.selects();
+    let mut matching = snapshot.range(&view.namespace, after).filter(|o| view.matches(o));
+    let items: Vec<_> = matching.by_ref().take(limit(call)).cloned().collect();
+    let mut page = Page::of(snapshot, items);
+    page.is_whole = is_all(call, view, after);
     if let (Some(_), Some(last)) = (matching.next(), page.items.last()) {
         page.continues = encode_token(snapshot.revision, &last.key);
         if !view.selects() {
             page.remaining = Some(1 + matching.count());
         }
-        call.row.cache.keep(&snapshot);
+        call.row.cache.keep(snapshot);
     }
-    Ok(page)
+    page
 }
 
 /// The snapshot of a list's first page.
@@ -247,28 +273,43 @@ pub fn head(kind: &str, api_version: &str, page: &Page) -> Bytes {
     Bytes::from(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{{meta}}},"))
 }
 
-/// Whole objects as a list.
-pub fn whole(call: &Call<'_>, page: &Page) -> Response {
+const OPEN: Bytes = Bytes::from_static(b"\"items\":[");
+const CLOSE: Bytes = Bytes::from_static(b"]}\n");
+
+fn head_of(call: &Call<'_>, page: &Page) -> Bytes {
+    let resource = &call.row.resource;
+    head(&resource.list_kind, &resource.api_version(), page)
+}
+
+fn joined_answer(call: &Call<'_>, page: &Page, items: Bytes) -> Response {
+    response::json_pieces(call.accept, call.gzip, vec![head_of(call, page), OPEN, items, CLOSE])
+}
+
+/// Whole objects as a list, without managedFields if it is to be lean.
+pub fn whole(call: &Call<'_>, page: &Page, lean: bool) -> Response {
     let row = call.row;
-    let head = head(&row.resource.list_kind, &row.resource.api_version(), page);
-    let (open, close) = (Bytes::from_static(b"\"items\":["), Bytes::from_static(b"]}\n"));
     let size: usize = page.items.iter().map(|i| i.wire.len()).sum();
     let shared = page.items.len() > SHARED_FROM && size < SHARED_BYTES;
-    if page.is_whole && row.is_storage() && shared {
+    if page.is_whole && row.is_storage() && shared && !lean {
         let join = || Bytes::from(joined(&page.items));
         if let Some(items) = row.cache.joined(call.namespace, page.changed, join) {
-            return response::json_pieces(call.accept, call.gzip, vec![head, open, items, close]);
+            return joined_answer(call, page, items);
         }
     }
-    let mut pieces = Vec::with_capacity(page.items.len() * 2 + 3);
-    pieces.extend([head, open]);
+    let mut pieces = Vec::with_capacity(page.items.len() * 3 + 3);
+    pieces.extend([head_of(call, page), OPEN]);
     for (n, item) in page.items.iter().enumerate() {
         if n > 0 {
             pieces.push(Bytes::from_static(b","));
         }
-        pieces.push(super::render::wire_of(row, item));
+        if lean && row.is_storage() {
+            let cut = item.managed_fields();
+            pieces.extend([item.wire.slice(..cut.start), item.wire.slice(cut.end..)]);
+        } else {
+            pieces.push(super::render::wire_of(row, item));
+        }
     }
-    pieces.push(close);
+    pieces.push(CLOSE);
     response::json_pieces(call.accept, call.gzip, pieces)
 }
 

@@ -70,6 +70,12 @@ impl Call<'_> {
         Ok(view)
     }
 
+    /// Whether objects are answered without managedFields, which a reader that does not look at them can ask for: they
+    /// are half of many objects.
+    pub fn is_lean(&self) -> bool {
+        self.headers.get(&crate::http::OMIT).is_some_and(|value| value == "managedFields")
+    }
+
     pub fn warn(&self, texts: impl IntoIterator<Item = String>) {
         self.warnings.lock().extend(texts);
     }

@@ -23,6 +23,8 @@ pub struct Renderer {
     form: Form,
     /// Answers go out in protobuf instead.
     messages: Option<Messages>,
+    /// Without managedFields.
+    lean: bool,
 }
 
 enum Form {
@@ -44,7 +46,7 @@ impl Renderer {
                 Form::Table(Box::new(Tabular::new(call.row, meta_version(beta), &call.params.include_object)))
             }
         };
-        Self { row: call.row.clone(), form, messages: Messages::new(call) }
+        Self { row: call.row.clone(), form, messages: Messages::new(call), lean: call.is_lean() }
     }
 
     pub fn is_protobuf(&self) -> bool {
@@ -53,14 +55,19 @@ impl Renderer {
 
     /// Whether objects go out as the bytes that were committed.
     pub fn is_whole(&self) -> bool {
-        matches!(self.form, Form::Whole) && self.row.is_storage() && self.messages.is_none()
+        matches!(self.form, Form::Whole) && self.row.is_storage() && self.messages.is_none() && !self.lean
     }
 
     /// Appends one object in the form.
     fn put(&self, out: &mut Vec<u8>, object: &Cached) {
         match &self.form {
+            Form::Whole if self.lean && self.row.is_storage() => {
+                let cut = object.managed_fields();
+                out.extend_from_slice(&object.wire[..cut.start]);
+                out.extend_from_slice(&object.wire[cut.end..]);
+            }
             Form::Whole => out.extend_from_slice(&wire_of(&self.row, object)),
-            Form::Metadata { version } => put_metadata(out, version, &object.wire, object.layout.metadata),
+            Form::Metadata { version } => put_metadata(out, version, object, self.lean),
             Form::Table(table) => {
                 table.put_head(out, &object.revision.to_string(), "");
                 table.put_row(out, object);
@@ -75,7 +82,7 @@ impl Renderer {
             return messages.one(code, object);
         }
         let bytes = match &self.form {
-            Form::Whole => wire_of(&self.row, object),
+            Form::Whole if !self.lean || !self.row.is_storage() => wire_of(&self.row, object),
             _ => {
                 let mut out = Vec::new();
                 self.put(&mut out, object);
@@ -91,7 +98,7 @@ impl Renderer {
             return messages.list(call, &page);
         }
         match &self.form {
-            Form::Whole => super::list::whole(call, &page),
+            Form::Whole => super::list::whole(call, &page, self.lean),
             Form::Metadata { version } => {
                 let mut out = super::list::head("PartialObjectMetadataList", version, &page).to_vec();
                 out.extend_from_slice(b"\"items\":[");
@@ -99,7 +106,7 @@ impl Renderer {
                     if n > 0 {
                         out.push(b',');
                     }
-                    put_metadata(&mut out, version, &item.wire, item.layout.metadata);
+                    put_metadata(&mut out, version, item, self.lean);
                 }
                 out.extend_from_slice(b"]}\n");
                 response::json_pieces(call.accept, call.gzip, vec![out.into()])
@@ -206,11 +213,18 @@ pub fn wire_of(row: &Row, object: &Cached) -> Bytes {
     }
 }
 
-fn put_metadata(out: &mut Vec<u8>, version: &str, wire: &[u8], metadata: usize) {
+fn put_metadata(out: &mut Vec<u8>, version: &str, object: &Cached, lean: bool) {
     out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
     out.extend_from_slice(version.as_bytes());
     out.extend_from_slice(b"\",\"metadata\":");
-    out.extend_from_slice(raw_metadata(wire, metadata));
+    let raw = raw_metadata(&object.wire, object.layout.metadata);
+    if lean {
+        let (cut, begin) = (object.managed_fields(), object.layout.metadata - 1);
+        out.extend_from_slice(&raw[..cut.start - begin]);
+        out.extend_from_slice(&raw[cut.end - begin..]);
+    } else {
+        out.extend_from_slice(raw);
+    }
     out.push(b'}');
 }
 

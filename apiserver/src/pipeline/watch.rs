@@ -1,5 +1,6 @@
 //! WATCH: one watcher is a cursor into its resource's ring, with a filter and a form.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -56,13 +57,9 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         }
         Begin::After(revision) => (revision, Vec::new()),
     };
-    let position = cache.with_ring(|ring| (ring.position_after(revision), ring.since()));
     let renderer = Renderer::new(call);
     let content_type = super::messages::stream_type(call, &renderer);
-    let state = match position {
-        (Ok(position), _) => State::Initial { objects: initial.into_iter(), position },
-        (Err(_), oldest) => State::Failing(too_old(revision, oldest)),
-    };
+    let state = first_state(&call.server, &cache, revision, initial).await;
     let end = Instant::now() + timeout(call.params.timeout_seconds);
     let mut body = WatchBody {
         server: call.server.clone(),
@@ -85,6 +82,26 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let mut response = Response::new(Body::stream(body));
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
+}
+
+/// Where the ring no longer reaches back to `revision`, the store's history may.
+async fn first_state(server: &Shared, cache: &ResourceCache, revision: i64, initial: Vec<Arc<Cached>>) -> State {
+    let (oldest, found) = cache.with_ring(|ring| (ring.since(), ring.position_after(revision)));
+    if let Ok(position) = found {
+        return State::Initial { objects: initial.into_iter(), position };
+    }
+    let events = match server.caches.gap(cache, revision, oldest).await {
+        Ok(events) => events,
+        Err(why) => {
+            tracing::debug!(resource = %cache.key_prefix, revision, oldest, %why, "a watch cannot be resumed");
+            return State::Failing(too_old(revision, oldest));
+        }
+    };
+    match cache.with_ring(|ring| ring.position_after(oldest).map_err(|_| ring.since())) {
+        Ok(position) => State::Missed { events, position },
+        // The ring went on faster than the history could be read.
+        Err(oldest) => State::Failing(too_old(revision, oldest)),
+    }
 }
 
 async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
@@ -153,6 +170,11 @@ enum State {
         objects: std::vec::IntoIter<Arc<Cached>>,
         position: u64,
     },
+    /// Sending what happened before the ring begins, then going live from the position.
+    Missed {
+        events: VecDeque<RingEvent>,
+        position: u64,
+    },
     Live {
         position: u64,
     },
@@ -210,6 +232,11 @@ impl WatchBody {
                         return Some(chunk.into());
                     }
                 }
+                State::Missed { .. } => {
+                    if let Some(chunk) = self.missed() {
+                        return Some(chunk);
+                    }
+                }
                 State::Live { position } => {
                     let position = *position;
                     return self.live(position);
@@ -223,6 +250,23 @@ impl WatchBody {
                 State::Done => return None,
             }
         }
+    }
+
+    /// The next chunk of the events before the ring; `None` once all were looked at and none is left to send.
+    fn missed(&mut self) -> Option<Bytes> {
+        let State::Missed { mut events, position } = std::mem::replace(&mut self.state, State::Done) else {
+            return None;
+        };
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK
+            && let Some(event) = events.pop_front()
+        {
+            self.put_event(&mut chunk, &event);
+            // The rest of a revision may be in the next chunk.
+            self.revision = event.revision - i64::from(events.front().is_some_and(|e| e.revision == event.revision));
+        }
+        self.state = if events.is_empty() { State::Live { position } } else { State::Missed { events, position } };
+        (!chunk.is_empty()).then(|| chunk.into())
     }
 
     fn live(&mut self, position: u64) -> Option<Bytes> {
@@ -255,8 +299,7 @@ impl WatchBody {
             return Ok(None);
         }
         let namespace = self.view.namespace.as_str();
-        let plain = |event: &RingEvent| namespace.is_empty() || event.object.namespace() == namespace;
-        self.cache.with_ring(|ring| ring.joined(position, CHUNK, plain).map_err(|_| ring.since()))
+        self.cache.with_ring(|ring| ring.joined(position, CHUNK, namespace).map_err(|_| ring.since()))
     }
 
     /// Events that the view sees, as it sees them; `Err` is the oldest revision when the position is lost.

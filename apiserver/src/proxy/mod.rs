@@ -10,7 +10,9 @@ use api::{Status, object};
 use apiserver_admission::Operation;
 use apiserver_auth::Attributes;
 use apiserver_auth::authorize::check;
+use http::StatusCode;
 use http::request::Parts;
+use http_body_util::{BodyExt as _, Limited};
 
 use crate::http::{Response, response};
 use crate::http::body::ReqBody;
@@ -54,5 +56,31 @@ pub async fn handle(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str) -
         return Ok(response::no_content());
     }
     let target = target::of(call, &object, query, rest)?;
-    forward::forward(call.server, target, parts, body).await
+    let answer = forward::forward(call.server, target, parts, body).await?;
+    match call.subresource == "log" && !answer.status().is_success() {
+        true => Err(refused(call, name, answer).await),
+        false => Ok(answer),
+    }
+}
+
+/// The most that is read of a kubelet's reason.
+const REASON: usize = 1000;
+
+/// A kubelet refuses in plain text: clients get a Status, as from everything else.
+async fn refused(call: &Call<'_>, name: &str, answer: Response) -> Status {
+    let (head, body) = answer.into_parts();
+    let text = match Limited::new(body, REASON).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(error) => format!("the kubelet's reason cannot be read: {error}"),
+    };
+    let gvr = &call.row.gvr;
+    match head.status {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND => {
+            let mut status = Status::not_found(&gvr.group, &gvr.resource, name);
+            status.message = format!("the server could not find the requested resource ({text})");
+            status
+        }
+        _ => Status::internal(text),
+    }
 }

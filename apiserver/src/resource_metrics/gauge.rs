@@ -56,9 +56,7 @@ impl Gauge {
     fn forget(&self, server: &Shared, wanted: &BTreeSet<String>) {
         let gvr = &apiserver_auth::objects::NODES;
         let mut nodes = self.nodes.lock();
-        nodes.retain(|name, _| {
-            wanted.contains(name) || apiserver_auth::Objects::get(server, gvr, "", name).is_some()
-        });
+        nodes.retain(|name, _| wanted.contains(name) || apiserver_auth::Objects::get(server, gvr, "", name).is_some());
     }
 }
 

@@ -16,9 +16,9 @@ use http::StatusCode;
 
 use crate::cache::Cached;
 use crate::http::Response;
+use crate::pipeline::Call;
 use crate::pipeline::list::Page;
 use crate::pipeline::render::Renderer;
-use crate::pipeline::Call;
 use crate::rows::Row;
 
 pub use gauge::Gauge;
@@ -45,7 +45,8 @@ pub async fn handle(call: &Call<'_>) -> Result<Response, Status> {
 /// What metrics-server says of what is there and not measured.
 fn not_measured(call: &Call<'_>) -> Status {
     let resource = call.row.resource.kind.to_lowercase();
-    let name = if call.namespace.is_empty() { call.name.to_owned() } else { format!("{}/{}", call.namespace, call.name) };
+    let name =
+        if call.namespace.is_empty() { call.name.to_owned() } else { format!("{}/{}", call.namespace, call.name) };
     Status::not_found(GROUP, &resource, &name)
 }
 

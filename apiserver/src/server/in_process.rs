@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 
 use apiserver_auth::UserInfo;
 use bytes::Bytes;
+use http::HeaderValue;
 
 use super::{Server, Shared};
-use crate::http::Response;
 use crate::http::body::{BoxError, ReqBody};
+use crate::http::{OMIT, Response};
 use crate::pipeline::entry::{self, Peer};
 
 /// A tower service that answers requests as one user.
@@ -22,7 +23,9 @@ pub struct InProcess {
 }
 
 impl Server {
-    /// The pipeline under a given identity; authorization and all else apply as to any client.
+    /// The pipeline under a given identity; authorization and all else apply as to any client. Answers come without
+    /// managedFields, as if each request had asked for that: no component looks at them, and an update that leaves them
+    /// out keeps them.
     pub fn in_process(&self, user: UserInfo) -> InProcess {
         InProcess { server: self.shared.clone(), peer: Peer::Trusted(Arc::new(user)) }
     }
@@ -43,7 +46,8 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let (server, peer) = (self.server.clone(), self.peer.clone());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert(OMIT, HeaderValue::from_static("managedFields"));
         Box::pin(async move { Ok(entry::handle(&server, parts, ReqBody::new(body), &peer).await) })
     }
 }

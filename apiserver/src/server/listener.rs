@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -24,7 +25,16 @@ impl Server {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'_, Result<(), super::tls::TlsError>> {
+        // Boxed here, so that this crate and not its caller compiles what runs.
+        Box::pin(self.accept_all(listener, shutdown))
+    }
+
+    async fn accept_all(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), super::tls::TlsError> {
         let tls = TlsAcceptor::from(super::tls::server_config(
             self.shared.serving.clone(),
             self.shared.access.client_verifier.clone(),

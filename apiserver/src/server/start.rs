@@ -7,6 +7,7 @@ use std::time::Duration;
 use apiserver_auth::pki::Pki;
 use apiserver_auth::{Transformer, UserInfo};
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use store::Kv;
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,8 @@ use super::tls::Serving;
 use super::writes::Writes;
 use super::{Server, Shared};
 use crate::allocate::Allocator;
-use crate::cache::{Caches, Observer};
 use crate::cache::feed::{FeedError, TransformerFor};
+use crate::cache::{Caches, Observer};
 use crate::config::Config;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
@@ -47,7 +48,12 @@ pub enum StartError {
 
 impl Server {
     /// Fills the caches and creates what every cluster has. Requests are answered from then on.
-    pub async fn start(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
+    pub fn start(config: Config, kv: Arc<dyn Kv>) -> BoxFuture<'static, Result<Self, StartError>> {
+        // Boxed here, so that this crate and not its caller compiles what runs.
+        Box::pin(Self::begin(config, kv))
+    }
+
+    async fn begin(config: Config, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
         let Config { table, pki, settings } = config;
         let table = Arc::new(table);
         let serving = Arc::new(Serving::new(&pki.serving)?);

@@ -34,7 +34,15 @@ impl Writes {
 
 /// Whether an error says how the store is, rather than what was asked of it.
 fn is_the_stores(error: &Error) -> bool {
-    matches!(error, Error::NoSpace | Error::NoLeader | Error::Stopped | Error::Io { .. } | Error::Corrupt(_))
+    matches!(
+        error,
+        Error::NoSpace
+            | Error::NoLeader
+            | Error::Stopped
+            | Error::Unavailable { .. }
+            | Error::Io { .. }
+            | Error::Corrupt(_)
+    )
 }
 
 impl Shared {

@@ -69,7 +69,7 @@ impl State {
 
     fn apply(&mut self, op: Op, revision: i64, events: &mut Vec<Event>) -> OpResponse {
         match op {
-            Op::Put { key, value, lease, .. } => {
+            Op::Put(PutRequest { key, value, lease, .. }) => {
                 let old = self.keys.get(&key);
                 let kv = KeyValue {
                     key: key.clone(),
@@ -80,13 +80,13 @@ impl State {
                     lease,
                 };
                 let prev = self.keys.insert(key, kv.clone());
-                events.push(Event { kind: EventKind::Put, kv, prev: None });
+                events.push(Event { kind: EventKind::Put, kv, prev: prev.clone() });
                 OpResponse::Put { prev }
             }
             Op::Delete { start, end, .. } => {
                 let gone: Vec<Bytes> = self.keys.keys().filter(|k| in_range(k, &start, &end)).cloned().collect();
                 for key in &gone {
-                    self.keys.remove(key);
+                    let prev = self.keys.remove(key);
                     let kv = KeyValue {
                         key: key.clone(),
                         value: Bytes::new(),
@@ -95,7 +95,7 @@ impl State {
                         version: 0,
                         lease: 0,
                     };
-                    events.push(Event { kind: EventKind::Delete, kv, prev: None });
+                    events.push(Event { kind: EventKind::Delete, kv, prev });
                 }
                 OpResponse::Delete { deleted: gone.len() as i64, prev: Vec::new() }
             }
@@ -121,7 +121,7 @@ impl Memory {
 
     fn defuse(&self, ops: &[Op]) {
         let bomb = self.bomb.lock().clone();
-        let explodes = |op: &Op| matches!(op, Op::Put { key, .. } if key == bomb.as_bytes());
+        let explodes = |op: &Op| matches!(op, Op::Put(put) if put.key == bomb.as_bytes());
         assert!(bomb.is_empty() || !ops.iter().any(explodes), "the store double explodes, as it was told to");
     }
 
@@ -179,6 +179,10 @@ impl Kv for Memory {
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream, Error> {
         let state = self.state.lock();
+        if request.start_revision > 0 && request.start_revision < state.compacted {
+            let error = Error::Compacted { compact_revision: state.compacted };
+            return Ok(futures::stream::iter([Err(error)]).boxed());
+        }
         let live = self.batches.subscribe();
         let mut past: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
         if request.start_revision > 0 {

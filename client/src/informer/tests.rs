@@ -5,8 +5,8 @@ use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, StreamBody};
 use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::Body;
 use parking_lot::Mutex;
@@ -95,7 +95,7 @@ async fn a_torn_watch_goes_on_where_it_was_and_is_not_listed_again() {
                 "items": []});
             vec![Ok(Frame::data(list.to_string().into()))]
         };
-        let body = StreamBody::new(futures::stream::iter(frames)).boxed();
+        let body = BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)));
         async move { Ok::<_, Infallible>(Response::new(body)) }
     });
     let client = crate::in_process(service, "ns");

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use client::Lean;
 use futures::StreamExt as _;
 use kube::Api;
-use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
+use kube::api::ObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use tokio::sync::oneshot;
@@ -55,8 +56,9 @@ impl Monitor {
 
 async fn run(collector: Arc<Collector>, resource: Arc<Resource>, listed: oneshot::Sender<()>) {
     let names_apis = APIS.contains(&(resource.api.group.as_str(), resource.api.plural.as_str()));
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(collector.client.clone(), &resource.api);
-    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).backoff(client::Backoff::default()));
+    let api: Api<Lean> = Api::all_with(collector.client.clone(), &resource.api);
+    let watch = watcher::watcher(api, watcher::Config::default());
+    let mut events = std::pin::pin!(watch.backoff(client::Backoff::default()));
     let mut list: HashSet<Uid> = HashSet::new();
     let mut listed = Some(listed);
     while let Some(event) = events.next().await {

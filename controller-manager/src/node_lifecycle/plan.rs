@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use client::taints::tolerates;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A Node that was silent for this long is Unknown (upstream's `--node-monitor-grace-period`).
@@ -100,19 +101,6 @@ pub fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
         });
     }
     conditions
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
-    if (!effect.is_empty() && effect != taint.effect) || (!key.is_empty() && key != taint.key) {
-        return false;
-    }
-    match text(&toleration.operator).as_str() {
-        "Exists" => true,
-        "" | "Equal" => !key.is_empty() && text(&toleration.value) == text(&taint.value),
-        _ => false,
-    }
 }
 
 /// When a Pod must leave its Node.

@@ -43,7 +43,10 @@ pub enum ClaimStep {
     /// Its volume is gone for good.
     Lose(Said),
     /// Somebody else makes its volume: this provisioner.
-    Provision { provisioner: String, said: Said },
+    Provision {
+        provisioner: String,
+        said: Said,
+    },
 }
 
 /// What a claim is decided by.
@@ -186,7 +189,10 @@ pub enum VolumeStep {
     Claim,
     /// It was bound to a claim that has another volume.
     Unbind,
-    Mismatch { of_volume: Said, of_claim: Said },
+    Mismatch {
+        of_volume: Said,
+        of_claim: Said,
+    },
 }
 
 /// What is to be done about a volume; `claim` is the one that has the claimant's name now.

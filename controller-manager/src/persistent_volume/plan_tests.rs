@@ -59,7 +59,8 @@ fn show(step: ClaimStep) -> String {
 #[test]
 fn claims_find_volumes_or_say_why_not() {
     let free = [volume_of("v", json!({}))];
-    let claimed = |uid: &str| [volume_of("v", json!({"spec": {"claimRef": {"name": "c", "namespace": "ns", "uid": uid}}}))];
+    let claimed =
+        |uid: &str| [volume_of("v", json!({"spec": {"claimRef": {"name": "c", "namespace": "ns", "uid": uid}}}))];
     let named = || json!({"spec": {"volumeName": "v"}});
     let bound = || json!({"metadata": {"annotations": {BIND_COMPLETED: "yes"}}, "spec": {"volumeName": "v"}});
     let of_class = |name: &str| json!({"spec": {"storageClassName": name}});

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use api::NamespacedName;
 use client::informer::{Change, key_of};
-use client::{EventType, Informer, Recorder, WorkQueue};
+use client::{Copies, EventType, Informer, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -89,14 +89,17 @@ fn watch_pods<K: Kind>(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>
         {
             queue.add(NamespacedName::new(&namespace, &before));
         }
+        if matches!(change, Change::Updated { old, new } if !plan::matters(old, new)) {
+            return;
+        }
         let Some(name) = set_of::<K>(pod) else {
             if owner::controller_of(&**pod).is_some() {
                 return;
             }
             // An orphan: whoever selects it may adopt it.
             let labels = pod.labels();
-            let matching = sets.filter(|set| set.namespace().as_deref() == Some(&*namespace) && set.selects(labels));
-            matching.iter().for_each(|set| queue.add(key_of(&**set)));
+            let here = sets.in_namespace(&namespace);
+            here.iter().filter(|set| set.selects(labels)).for_each(|set| queue.add(key_of(&**set)));
             return;
         };
         let key = NamespacedName::new(&namespace, &name);
@@ -152,14 +155,19 @@ impl<K: Kind> Controller<K> {
         let deleting = set.metadata.deletion_timestamp.is_some();
         let mut mine = Vec::new();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-        let here = self.context.pods.filter(|pod| pod.namespace().as_deref() == Some(&*namespace));
-        for pod in here {
+        let mut candidates = self.context.pods.indexed(&uid);
+        candidates.extend(self.context.pods.indexed(&pods::orphans(&namespace)));
+        for pod in candidates {
             let matches = object.selects(pod.labels());
+            let claim = owner::claim(&*pod, &uid, deleting, matches);
+            if claim == Claim::Keep {
+                mine.push(pod);
+                continue;
+            }
             let name = pod.name_any();
             let pod_uid = pod.uid().unwrap_or_default();
-            match owner::claim(&*pod, &uid, deleting, matches) {
-                Claim::Keep => mine.push(pod),
-                Claim::Ignore => {}
+            match claim {
+                Claim::Keep | Claim::Ignore => {}
                 Claim::Adopt if pods::is_terminal(&pod) => {}
                 Claim::Adopt => {
                     let patch = Patch::Strategic(owner::adoption_patch(&owner::controller_ref(object), &pod_uid));
@@ -188,7 +196,8 @@ impl<K: Kind> Controller<K> {
         set: &ReplicaSet,
         active: Vec<Arc<Pod>>,
     ) -> Result<(), (&'static str, anyhow::Error)> {
-        let siblings = self.siblings(set);
+        // Which Pods to delete depends on where their siblings are.
+        let siblings = if plan::has_surplus(set, &active) { self.siblings(set) } else { Vec::new() };
         match plan::manage(set, active, &siblings) {
             Manage::Nothing => Ok(()),
             Manage::Create(count) => self.create(key, object, set, count).await.map_err(|e| ("FailedCreate", e)),
@@ -208,24 +217,31 @@ impl<K: Kind> Controller<K> {
                 .filter_map(|other| other.uid())
                 .collect(),
         };
-        self.context.pods.filter(|pod| owner::controller_of(pod).is_some_and(|owner| uids.contains(&owner.uid)))
+        uids.iter().flat_map(|uid| self.context.pods.indexed(uid)).collect()
     }
 
     /// Makes Pods in batches of 1, 2, 4, …: when the first is refused (a quota), the rest would be too.
     async fn create(&self, key: &NamespacedName, object: &K, set: &ReplicaSet, count: usize) -> anyhow::Result<()> {
-        self.expectations.expect_creations(key, count);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let pod = pod_from(set, owner::controller_ref(object));
+        let copies = Copies::new(&self.client, &api, &pod_from(set, owner::controller_ref(object)))?;
+        self.expectations.expect_creations(key, count);
         let (mut left, mut batch) = (count, SLOW_START);
         while left > 0 {
             let size = batch.min(left);
-            let made = futures::future::join_all((0..size).map(|_| self.create_one(&api, object, &pod))).await;
+            let mut batch_of = tokio::task::JoinSet::new();
+            for _ in 0..size {
+                let copies = copies.clone();
+                batch_of.spawn(async move { copies.create().await });
+            }
             left -= size;
             batch *= 2;
             let mut first_error = None;
-            for error in made.into_iter().filter_map(Result::err) {
-                self.expectations.creation_seen(key);
-                first_error.get_or_insert(error);
+            while let Some(made) = batch_of.join_next().await {
+                let made = made.unwrap_or_else(|panic| Err(kube::Error::Service(Box::new(panic))));
+                if let Err(error) = self.told(object, made) {
+                    self.expectations.creation_seen(key);
+                    first_error.get_or_insert(error);
+                }
             }
             if let Some(error) = first_error {
                 (0..left).for_each(|_| self.expectations.creation_seen(key));
@@ -239,10 +255,11 @@ impl<K: Kind> Controller<K> {
         Ok(())
     }
 
-    async fn create_one(&self, api: &Api<Pod>, object: &K, pod: &Pod) -> Result<(), kube::Error> {
-        match api.create(&PostParams::default(), pod).await {
-            Ok(made) => {
-                let message = format!("Created pod: {}", made.name_any());
+    /// Says in an event what came of a creation.
+    fn told(&self, object: &K, made: Result<String, kube::Error>) -> Result<(), kube::Error> {
+        match made {
+            Ok(name) => {
+                let message = format!("Created pod: {name}");
                 self.recorder.about(object, EventType::Normal, "SuccessfulCreate", message);
                 Ok(())
             }

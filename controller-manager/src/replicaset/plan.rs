@@ -21,12 +21,31 @@ pub enum Manage {
 
 /// What to do about the number of Pods. `related` are Pods of the same owner's other ReplicaSets too.
 pub fn manage(set: &ReplicaSet, active: Vec<Arc<Pod>>, related: &[Arc<Pod>]) -> Manage {
-    let wanted = usize::try_from(set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)).unwrap_or(0);
+    let wanted = wanted(set);
     match active.len() {
         have if have < wanted => Manage::Create((wanted - have).min(BURST)),
         have if have > wanted => Manage::Delete(pods::to_delete(active, related, (have - wanted).min(BURST))),
         _ => Manage::Nothing,
     }
+}
+
+/// Whether there are more Pods than wanted.
+pub fn has_surplus(set: &ReplicaSet, active: &[Arc<Pod>]) -> bool {
+    active.len() > wanted(set)
+}
+
+fn wanted(set: &ReplicaSet) -> usize {
+    usize::try_from(set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)).unwrap_or(0)
+}
+
+/// Whether a change of a Pod can change what its set has to do or say. Where it runs is asked only when Pods are to be
+/// deleted.
+pub fn matters(old: &Pod, new: &Pod) -> bool {
+    old.metadata.labels != new.metadata.labels
+        || old.metadata.owner_references != new.metadata.owner_references
+        || old.metadata.deletion_timestamp != new.metadata.deletion_timestamp
+        || pods::phase(old) != pods::phase(new)
+        || pods::condition(old, "Ready") != pods::condition(new, "Ready")
 }
 
 /// The status to write, and when availability will change without any event (`minReadySeconds`).
@@ -38,10 +57,10 @@ pub fn status(
     failure: Option<(&str, &str)>,
     now: Timestamp,
 ) -> (ReplicaSetStatus, Option<SignedDuration>) {
-    let spec = set.spec.clone().unwrap_or_default();
-    let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels =
-        spec.template.as_ref().and_then(|t| t.metadata.as_ref()).and_then(|m| m.labels.clone()).unwrap_or_default();
+    let spec = set.spec.as_ref();
+    let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    let template = spec.and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref());
+    let template_labels = template.and_then(|meta| meta.labels.as_ref());
     let mut counts = Counts::default();
     let mut recheck: Option<SignedDuration> = None;
     for pod in all {
@@ -53,8 +72,9 @@ pub fn status(
             continue;
         }
         counts.replicas += 1;
-        let labels = pod.metadata.labels.clone().unwrap_or_default();
-        counts.labeled += i32::from(template_labels.iter().all(|(key, value)| labels.get(key) == Some(value)));
+        let labels = pod.metadata.labels.as_ref();
+        let has = |(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value);
+        counts.labeled += i32::from(template_labels.into_iter().flatten().all(has));
         counts.ready += i32::from(pods::is_ready(pod));
         match pods::availability(pod, min_ready, now) {
             Ok(()) => counts.available += 1,

@@ -1,13 +1,15 @@
 //! What a verb prints: objects in the form that -o asks for, and lines about what was done.
 
 pub(crate) mod columns;
+mod go_template;
 pub(crate) mod jsonpath;
+mod kyaml;
 pub(crate) mod table;
 pub(crate) mod tabs;
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -16,8 +18,8 @@ use crate::target::Target;
 
 /// Flags of verbs that can print objects.
 pub(crate) const FLAGS: &str = "
-  -o, --output=                   json|yaml|name|jsonpath=…|jsonpath-file=…|custom-columns=…|wide
-      --template=                 The template of -o jsonpath
+  -o, --output=                   json|yaml|kyaml|name|jsonpath=…|go-template=…|custom-columns=…|wide
+      --template=                 The template of -o go-template or jsonpath, or its file
       --show-managed-fields       Keep metadata.managedFields in JSON and YAML
       --allow-missing-template-keys  Ignore missing keys in templates (default true)
 ";
@@ -40,8 +42,12 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<()> {
 pub(crate) enum Form {
     Json,
     Yaml,
+    Kyaml,
     Name,
     JsonPath(jsonpath::Template, bool),
+    /// Each value that the template leads to, as JSON.
+    JsonPathAsJson(jsonpath::Template),
+    GoTemplate(go_template::Template, bool),
     Columns(columns::Columns),
 }
 
@@ -55,39 +61,55 @@ pub(crate) enum Output {
     Objects(Form),
 }
 
+/// The forms that -o may name.
+const FORMS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,\
+                     jsonpath-file,kyaml,name,template,templatefile,wide,yaml";
+
 impl Output {
     pub(crate) fn of(args: &Args) -> Result<Self> {
-        let Some(text) = args.get("output").filter(|text| !text.is_empty()) else {
-            return Ok(Self::Table { wide: false });
+        let template = args.get("template").filter(|text| !text.is_empty());
+        let text = match args.get("output").filter(|text| !text.is_empty()) {
+            Some(text) => text,
+            // A template alone is one of Go's.
+            None if template.is_some() => "go-template",
+            None => return Ok(Self::Table { wide: false }),
         };
         let (name, rest) = match text.split_once('=') {
             Some((name, rest)) => (name, Some(rest)),
             None => (text, None),
         };
-        let template =
-            || rest.or_else(|| args.get("template")).context("template format specified but no template given");
+        let template = || rest.or(template).context("template format specified but no template given");
         let file = || {
-            let path =
-                rest.or_else(|| args.get("template")).context("template format specified but no template given")?;
-            std::fs::read_to_string(path).with_context(|| format!("error reading --template {path}"))
+            let path = template()?;
+            std::fs::read_to_string(path).with_context(|| format!("error reading --template {path}, open {path}"))
         };
+        let columns = || rest.or(args.get("template")).context(NO_COLUMNS);
         let missing_ok = args.on_unless_off("allow-missing-template-keys");
+        let go = |text: &str| go_template::Template::parse(text).map(|template| Form::GoTemplate(template, missing_ok));
+        let path = |text: &str| {
+            jsonpath::Template::parse(text).map_err(|error| anyhow!("error parsing jsonpath {text}, {error:#}"))
+        };
         Ok(Self::Objects(match name {
             "wide" => return Ok(Self::Table { wide: true }),
             "json" => Form::Json,
             "yaml" => Form::Yaml,
+            "kyaml" => Form::Kyaml,
             "name" => Form::Name,
-            "jsonpath" => Form::JsonPath(jsonpath::Template::parse(template()?)?, missing_ok),
-            "jsonpath-file" => Form::JsonPath(jsonpath::Template::parse(&file()?)?, missing_ok),
-            "custom-columns" => Form::Columns(columns::Columns::parse(template()?)?),
+            "jsonpath" => Form::JsonPath(path(template()?)?, missing_ok),
+            "jsonpath-as-json" => Form::JsonPathAsJson(path(template()?)?),
+            "jsonpath-file" => Form::JsonPath(path(&file()?)?, missing_ok),
+            "go-template" | "template" => go(template()?)?,
+            "go-template-file" | "templatefile" => go(&file()?)?,
+            "custom-columns" => Form::Columns(columns::Columns::parse(columns()?)?),
             "custom-columns-file" => Form::Columns(columns::Columns::parse_file(&file()?)?),
-            _ => bail!(
-                "unable to match a printer suitable for the output format {text:?}, allowed formats are: \
-                 custom-columns,custom-columns-file,json,jsonpath,jsonpath-file,name,wide,yaml"
-            ),
+            _ => {
+                bail!("unable to match a printer suitable for the output format {text:?}, allowed formats are: {FORMS}")
+            }
         }))
     }
 }
+
+const NO_COLUMNS: &str = "custom-columns format specified but no custom columns given";
 
 /// JSON with four spaces, and the characters that Go escapes.
 pub(crate) fn to_json(value: &Value) -> Result<String> {
@@ -135,7 +157,13 @@ impl Form {
         match self {
             Self::Json => to_json(&shown(object)),
             Self::Yaml => Ok(api::yaml::to_string(&shown(object))),
+            Self::Kyaml => Ok(kyaml::text(&shown(object))),
             Self::Name => Ok(names(object)),
+            Self::JsonPathAsJson(template) => {
+                let values = template.values(object).into_iter().cloned().collect();
+                to_json(&Value::Array(values))
+            }
+            Self::GoTemplate(template, missing_ok) => template.expand(object, *missing_ok),
             Self::JsonPath(template, missing_ok) => template.expand(object, *missing_ok),
             Self::Columns(columns) => columns.text(object, !args.on("no-headers")),
         }

@@ -51,7 +51,7 @@ impl Head {
     pub(crate) fn line(&self, style: &Style) -> Vec<String> {
         let mut cells = Vec::new();
         if style.events {
-            cells.push("EVENT".to_owned());
+            cells.push(format!("{:<8}", "EVENT"));
         }
         if style.with_namespace {
             cells.push("NAMESPACE".to_owned());
@@ -69,7 +69,8 @@ impl Head {
     pub(crate) fn row(&self, row: &Value, style: &Style, event: Option<&str>) -> Vec<String> {
         let mut cells = Vec::new();
         if style.events {
-            cells.push(event.unwrap_or_default().to_owned());
+            // As wide as the longest of them: they come one by one.
+            cells.push(format!("{:<8}", event.unwrap_or_default()));
         }
         let metadata = row.pointer("/object/metadata");
         if style.with_namespace {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::error::{ApiError, Exit, Result};
+use crate::error::{ApiError, Result};
 use crate::session::Session;
 
 const STDIN: u8 = 0;
@@ -32,10 +32,15 @@ pub(crate) enum Input {
     Size(u16, u16),
 }
 
+/// The command ended with an exit code that is not 0.
+#[derive(Debug, thiserror::Error)]
+#[error("command terminated with exit code {0}")]
+pub(crate) struct Ended(pub u8);
+
 /// Runs the streams until the command is over. `input` is closed when there is no more to say.
 ///
 /// # Errors
-/// The command failed ([`Exit`] with its code), or could not be run.
+/// The command failed ([`Ended`] with its code), or could not be run.
 pub(crate) async fn run(
     session: &Session,
     uri: &str,
@@ -119,6 +124,10 @@ fn framed(channel: u8, data: &[u8]) -> Bytes {
 /// The server's refusal to connect.
 pub(crate) fn refused(error: kube::Error) -> anyhow::Error {
     match error {
+        // A kubelet's refusal is plain text.
+        kube::Error::Api(status) if status.reason == "Failed to parse error data" => {
+            anyhow!("unable to upgrade connection: {}", status.message)
+        }
         kube::Error::Api(status) => match serde_json::to_vec(&status) {
             Ok(mut bytes) => {
                 if let Ok(mut value) = serde_json::from_slice::<Value>(&bytes) {
@@ -145,11 +154,10 @@ fn ended(status: Option<Value>) -> Result<()> {
         let cause = causes.into_iter().flatten().find(|cause| cause["reason"] == "ExitCode");
         let code = cause.and_then(|c| c["message"].as_str()).and_then(|code| code.parse::<u8>().ok());
         if let Some(code) = code {
-            eprintln!("command terminated with exit code {code}");
-            return Err(Exit(code).into());
+            return Err(Ended(code).into());
         }
     }
-    bail!("Internal error occurred: {}", text("message"))
+    bail!("{}", text("message"))
 }
 
 #[cfg(test)]
@@ -164,7 +172,7 @@ mod tests {
             "status": "Failure", "reason": "NonZeroExitCode",
             "details": {"causes": [{"reason": "ExitCode", "message": "42"}]},
         });
-        let code = |status| ended(Some(status)).map_err(|error| error.downcast_ref::<Exit>().map(|exit| exit.0));
+        let code = |status| ended(Some(status)).map_err(|error| error.downcast_ref::<Ended>().map(|ended| ended.0));
         assert_eq!(code(failed), Err(Some(42)));
         assert_eq!(code(json!({"status": "Success"})), Ok(()));
         assert_eq!(code(json!({"status": "Failure", "message": "no such container"})), Err(None));

@@ -1,6 +1,6 @@
 //! `api-resources`, `api-versions`, `cluster-info`, `version`: what the server is and serves.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::pods::{items, text};
@@ -27,6 +27,13 @@ pub(super) const VERSION_FLAGS: &str = "
 ";
 
 pub(super) async fn resources(args: &Args) -> Result<()> {
+    if !args.words.is_empty() {
+        let words = args.words.join(" ");
+        bail!("unexpected arguments: [{words}]\nSee 'cox api-resources -h' for help and examples");
+    }
+    if args.get("sort-by").is_some_and(|by| !["name", "kind"].contains(&by)) {
+        bail!("--sort-by accepts only name or kind");
+    }
     let session = Session::open(args).await?;
     let mut all: Vec<_> = session.discovery().await?.resources.iter().collect();
     let mut seen = std::collections::HashSet::new();

@@ -1,5 +1,8 @@
 //! `apply`: makes the objects of files so, by a three-way patch or by server-side apply.
 
+mod prune;
+mod server_side;
+
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -27,32 +30,35 @@ pub(super) const FLAGS: &str = "
       --timeout=           Accepted
       --openapi-patch      Accepted
       --cascade=           Accepted
-      --prune              Not supported
+      --prune              Delete what was applied before and is not in the files now
+      --prune-allowlist=+  With --prune: only these types, GROUP/VERSION/KIND
+      --all                With --prune: of all objects, not only those of a selector
 ";
 
 /// How often a patch is made anew when somebody else was faster.
 const RETRIES: usize = 5;
 
 pub(super) async fn run(args: &Args) -> Result<()> {
-    if args.on("prune") {
-        bail!("--prune is not supported");
+    if !args.words.is_empty() {
+        bail!("Unexpected args: [{}]\nSee 'cox apply -h' for help and examples", args.words.join(" "));
     }
-    if let Some(word) = args.words.first() {
-        bail!("Unexpected args: [{word}]\nSee 'cox apply -h' for help and examples");
-    }
+    server_side::check(args)?;
+    prune::check(args)?;
     let session = Session::open(args).await?;
+    let resources = if args.on("prune") { prune::resources(&session, args).await? } else { Vec::new() };
     let manifests = manifest::read(args)?;
     if manifests.is_empty() {
         bail!("must specify one of -f and -k");
     }
     let mut told = Told::new(args)?;
+    let mut visited = prune::Visited::default();
     let mut has_failed = false;
     for manifest in manifests {
         if !selected(args, &manifest.object)? {
             continue;
         }
         let done = match target::of_manifest(&session, manifest).await {
-            Ok(target) => one(&session, args, &mut told, &target).await,
+            Ok(target) => one(&session, args, &mut told, &target).await.map(|object| visited.note(&target, &object)),
             Err(error) => Err(error),
         };
         if let Err(error) = done {
@@ -60,10 +66,14 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             has_failed = true;
         }
     }
-    if has_failed { Err(Exit(1).into()) } else { Ok(()) }
+    if has_failed {
+        return Err(Exit(1).into());
+    }
+    prune::run(&session, args, &mut told, &resources, &visited).await
 }
 
-async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<()> {
+/// Applies one object and tells of it; returns it as it is now.
+async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Target) -> Result<Value> {
     let wanted = target.object.as_ref().context("a target from a file has its object")?;
     if target.name.is_empty() {
         bail!(
@@ -72,34 +82,36 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
         );
     }
     if args.on("server-side") {
-        return server_side(session, args, told, target, wanted).await;
+        let object = server_side::run(session, args, target, wanted).await?;
+        told.did(target, "serverside-applied", &object)?;
+        return Ok(object);
     }
     let dry = DryRun::of(args)?;
     let source = target.source.as_deref().unwrap_or_default();
     let wanted = apply::with_memory(wanted);
     let Some(current) = target.get_if_exists(session).await? else {
-        let doing = || format!("error when creating {source:?}");
         let query = write_query(args, dry, "kubectl-client-side-apply")?;
         let made = match dry {
             DryRun::Client => wanted,
             _ => {
-                session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await.with_context(doing)?
+                let sent = session.post(&query.on(&target.resource.path(&target.namespace)), &wanted).await;
+                sent.with_context(|| format!("error when creating {source:?}"))?
             }
         };
-        return told.did(target, "created", &made);
+        told.did(target, "created", &made)?;
+        return Ok(made);
     };
     if current.pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED)).is_none() && dry != DryRun::Client {
         eprintln!(
             "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. \
-             kubectl \
-             apply should only be used on resources created declaratively by either kubectl create --save-config or \
-             kubectl \
-             apply. The missing annotation will be patched automatically.",
+             kubectl apply should only be used on resources created declaratively by either kubectl create \
+             --save-config or kubectl apply. The missing annotation will be patched automatically.",
             target.resource.plural, target.name
         );
     }
     let (object, is_changed) = patched(session, args, target, &wanted, current, dry).await?;
-    told.did(target, if is_changed { "configured" } else { "unchanged" }, &object)
+    told.did(target, if is_changed { "configured" } else { "unchanged" }, &object)?;
+    Ok(object)
 }
 
 fn schema_of(resource: &Resource) -> Option<Arc<api::Schema>> {
@@ -172,43 +184,4 @@ async fn patched(
 
 fn resource_version(object: &Value) -> String {
     object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-async fn server_side(
-    session: &Session,
-    args: &Args,
-    told: &mut Told<'_>,
-    target: &Target,
-    wanted: &Value,
-) -> Result<()> {
-    let dry = DryRun::of(args)?;
-    if dry == DryRun::Client {
-        bail!("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)");
-    }
-    let mut query = write_query(args, dry, "kubectl")?;
-    if args.on("force-conflicts") {
-        query.add("force", "true");
-    }
-    let sent = session.patch(&query.on(&target.path()), "application/apply-patch+yaml", wanted).await;
-    let object = match sent {
-        Err(error) if has_reason(&error, "Conflict") => {
-            say(&error);
-            eprintln!(
-                "Please review the fields above--they currently have other managers. Here\nare the ways you can \
-                 resolve this \
-                 warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the \
-                 `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  \
-                 manifest to \
-                 remove references to the fields that should keep their\n  current managers.\n* You may co-own \
-                 fields by \
-                 updating your manifest to match the existing\n  value; in this case, you'll become the manager if \
-                 the other \
-                 manager(s)\n  stop managing the field (remove it from their configuration).\nSee \
-                 https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts"
-            );
-            return Err(Exit(1).into());
-        }
-        sent => sent?,
-    };
-    told.did(target, "serverside-applied", &object)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use super::exec::{check_runs, stream};
@@ -11,6 +11,7 @@ use super::wait::until;
 use crate::Target;
 use crate::error::Result;
 use crate::flags::Args;
+use crate::remote::command::Ended;
 use crate::session::{JSON, Query, Session};
 
 pub(super) const FLAGS: &str = "
@@ -26,7 +27,7 @@ const HINT: &str = "If you don't see a command prompt, try pressing enter.";
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {
-        bail!("at least 1 argument is required for attach\nSee 'cox attach -h' for help and examples");
+        bail!("at least 1 argument is required for attach");
     };
     let session = Session::open(args).await?;
     let target = pods::pod_or_owner(&session, word).await?;
@@ -41,7 +42,7 @@ async fn to(session: &Session, args: &Args, pod: &Value) -> Result<()> {
     if args.on("tty") && !wants_tty(pod, &container) {
         eprintln!("error: Unable to use a TTY - container {container} did not allocate one");
     }
-    if args.on("stdin") && !args.on("quiet") {
+    if !args.on("quiet") {
         eprintln!("{HINT}");
     }
     stream(session, args, pod, "attach", Query::new().with("container", container).with("stdout", "true")).await
@@ -62,9 +63,15 @@ pub(super) async fn to_new_pod(session: &Session, args: &Args, target: &Target) 
     });
     let pod = tokio::time::timeout(limit, runs).await.ok().context("timed out waiting for the condition")??;
     let pod = pod.context("the pod is gone")?;
-    if text(&pod, "/status/phase") == "Running" {
-        to(session, args, &pod).await?;
-    } else {
+    let attached = match text(&pod, "/status/phase") == "Running" {
+        true => to(session, args, &pod).await,
+        false => Err(anyhow!("the pod is over")),
+    };
+    if let Err(error) = attached {
+        if text(&pod, "/status/phase") == "Running" && error.downcast_ref::<Ended>().is_some() {
+            return Err(error);
+        }
+        // It was over before anybody could attach.
         let bytes = session.bytes(http::Method::GET, &format!("{}/log", target.path()), JSON, None).await?;
         crate::output::put(&String::from_utf8_lossy(&bytes))?;
     }

@@ -1,6 +1,6 @@
 //! What verbs that change single fields share: read the object, change it, send the difference as a patch.
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use serde_json::Value;
 
 use super::create::write_query;
@@ -14,7 +14,7 @@ use crate::target::{self, Target};
 
 pub(super) const FLAGS: &str = "
       --field-manager=  Name of the owner of the fields
-      --local           Not supported
+      --local           Change the objects of -f without sending anything
       --record          Accepted
 ";
 
@@ -43,13 +43,17 @@ pub(super) async fn change(
     edit: impl FnOnce(&mut Value) -> Result<()>,
 ) -> Result<Changed> {
     let dry = DryRun::of(args)?;
-    let before = target.get(session).await?;
+    let is_local = args.on("local");
+    let before = match &target.object {
+        Some(object) if is_local => object.clone(),
+        _ => target.get(session).await?,
+    };
     let mut after = before.clone();
     edit(&mut after)?;
     if before == after {
         return Ok(Changed { object: after, is_changed: false });
     }
-    if dry == DryRun::Client {
+    if dry == DryRun::Client || is_local {
         return Ok(Changed { object: after, is_changed: true });
     }
     let (patch, content_type) = difference(&target.resource, &before, &after);
@@ -70,6 +74,9 @@ pub(super) async fn for_each<'a, F>(session: &'a Session, args: &'a Args, words:
 where
     F: AsyncFnMut(&Target) -> Result<()>,
 {
+    if args.on("local") && !words.is_empty() {
+        bail!("can only use local files by -f pod.yaml or --filename=pod.json when --local=true is set");
+    }
     let targets = target::targets(session, args, words).await?;
     if targets.is_empty() {
         return Err(anyhow!("no objects found"));

@@ -30,6 +30,16 @@ pub(super) const SET_FLAGS: &str = "
       --proxy-url=                  A proxy to the server
       --username=                   User for basic authentication
       --password=                   Password for basic authentication
+      --exec-command=               A program that gives credentials
+      --exec-api-version=           The version of the program's protocol
+      --exec-arg=,                  Arguments of the program
+      --exec-env=,                  NAME=VALUE in the program's environment
+      --exec-interactive-mode=      Never, IfAvailable or Always
+      --exec-provide-cluster-info   Tell the program of the cluster
+";
+
+pub(super) const PROPERTY_FLAGS: &str = "
+      --set-raw-bytes  The value is not base64 where bytes are held
 ";
 
 /// The kubeconfig as it is written: the first file that exists, else the first.
@@ -38,7 +48,8 @@ fn read(args: &Args) -> Result<(PathBuf, Value)> {
     let path = paths.iter().find(|path| path.exists()).or(paths.first()).context("there is no kubeconfig")?.clone();
     if !path.exists() {
         let empty = json!({
-            "apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": [], "current-context": "",
+            "apiVersion": "v1", "kind": "Config", "clusters": null, "contexts": null, "users": null,
+            "current-context": "",
         });
         return Ok((path, empty));
     }
@@ -47,7 +58,28 @@ fn read(args: &Args) -> Result<(PathBuf, Value)> {
     Ok((path, document.value))
 }
 
+/// The entries sorted, what says nothing taken out, and what kubectl always writes put in.
+fn tidied(config: &Value) -> Value {
+    let mut config = config.clone();
+    for (list, field) in [("clusters", "cluster"), ("contexts", "context"), ("users", "user")] {
+        let Some(entries) = config.get_mut(list).and_then(Value::as_array_mut) else { continue };
+        entries.sort_by(|a, b| text(a, "/name").cmp(text(b, "/name")));
+        for entry in entries.iter_mut().filter_map(|entry| entry.get_mut(field)?.as_object_mut()) {
+            entry.retain(|_, value| *value != Value::Bool(false) && *value != Value::from(""));
+            if list == "contexts" {
+                entry.entry("cluster").or_insert_with(|| "".into());
+                entry.entry("user").or_insert_with(|| "".into());
+            }
+        }
+        if entries.is_empty() {
+            config[list] = Value::Null;
+        }
+    }
+    config
+}
+
 fn write(path: &PathBuf, config: &Value) -> Result<()> {
+    let config = &tidied(config);
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     if let Some(parent) = path.parent() {
@@ -85,7 +117,7 @@ fn entry<'a>(config: &'a mut Value, list: &str, name: &str, field: &str) -> Resu
 }
 
 pub(super) async fn view(args: &Args) -> Result<()> {
-    let (_, mut config) = read(args)?;
+    let mut config = tidied(&read(args)?.1);
     if args.on("minify") {
         minify(&mut config, args)?;
     }
@@ -139,10 +171,8 @@ pub(super) async fn get_contexts(args: &Args) -> Result<()> {
     contexts.sort_by_key(|context| text(context, "/name"));
     if let Some(name) = args.words.first() {
         contexts.retain(|context| text(context, "/name") == name);
-        if contexts.is_empty() {
-            bail!("context {name} not found");
-        }
     }
+    let missing = args.words.first().filter(|_| contexts.is_empty());
     if args.get("output") == Some("name") {
         return output::put(&contexts.iter().map(|c| format!("{}\n", text(c, "/name"))).collect::<String>());
     }
@@ -153,7 +183,11 @@ pub(super) async fn get_contexts(args: &Args) -> Result<()> {
         let mark = if name == current { "*" } else { "" };
         table.push_str(&format!("{mark}\t{name}\t{}\t{}\t{}\n", part("cluster"), part("user"), part("namespace")));
     }
-    output::put(&tabs::TABLE.align(&table))
+    output::put(&tabs::TABLE.align(&table))?;
+    match missing {
+        Some(name) => bail!("context {name} not found"),
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn current_context(args: &Args) -> Result<()> {
@@ -188,7 +222,7 @@ fn only_name(args: &Args) -> Result<&String> {
 }
 
 pub(super) async fn use_context(args: &Args) -> Result<()> {
-    let name = only_name(args)?;
+    let [name] = args.words.as_slice() else { bail!("Unexpected args: [{}]", args.words.join(" ")) };
     let (path, mut config) = read(args)?;
     named(&config, "contexts", name).with_context(|| format!("no context exists with the name: {name:?}"))?;
     config["current-context"] = name.as_str().into();
@@ -200,6 +234,7 @@ pub(super) async fn set_context(args: &Args) -> Result<()> {
     let (path, mut config) = read(args)?;
     let name = match args.on("current") {
         true => text(&config, "/current-context").to_owned(),
+        false if args.words.is_empty() => bail!("you must specify a non-empty context name or --current"),
         false => only_name(args)?.clone(),
     };
     let (context, is_new) = entry(&mut config, "contexts", &name, "context")?;
@@ -240,8 +275,38 @@ pub(super) async fn set_credentials(args: &Args) -> Result<()> {
     }
     file(args, user, "client-certificate")?;
     file(args, user, "client-key")?;
+    exec(args, user)?;
     write(&path, &config)?;
     line(format!("User {name:?} set."))
+}
+
+/// The program that gives credentials.
+fn exec(args: &Args, user: &mut Map<String, Value>) -> Result<()> {
+    if !["exec-command", "exec-api-version", "exec-arg", "exec-env"].iter().any(|flag| args.has(flag)) {
+        return Ok(());
+    }
+    let exec = api::object::child_mut(user, "exec");
+    for (flag, key) in
+        [("exec-command", "command"), ("exec-api-version", "apiVersion"), ("exec-interactive-mode", "interactiveMode")]
+    {
+        if let Some(value) = args.get(flag) {
+            exec.insert(key.to_owned(), value.into());
+        }
+    }
+    if args.has("exec-arg") {
+        exec.insert("args".to_owned(), json!(args.all("exec-arg")));
+    }
+    for pair in args.all("exec-env") {
+        let (name, value) = pair.split_once('=').with_context(|| format!("--exec-env {pair:?} is no NAME=VALUE"))?;
+        let env = exec.entry("env").or_insert_with(|| json!([]));
+        let env = env.as_array_mut().context("env is no list")?;
+        env.retain(|variable| text(variable, "/name") != name);
+        env.push(json!({"name": name, "value": value}));
+    }
+    exec.entry("env").or_insert(Value::Null);
+    exec.entry("args").or_insert(Value::Null);
+    exec.insert("provideClusterInfo".to_owned(), args.on("exec-provide-cluster-info").into());
+    Ok(())
 }
 
 /// A file's path, or with --embed-certs what it holds.
@@ -280,6 +345,11 @@ fn delete(args: &Args, list: &str, word: &str) -> Result<()> {
         all.retain(|item| text(item, "/name") != name);
     }
     write(&path, &config)?;
+    if list == "contexts" && text(&config, "/current-context") == name {
+        eprintln!(
+            "warning: this removed your active context, use \"cox config use-context\" to select a different one"
+        );
+    }
     line(format!("deleted {word} {name} from {}", path.display()))
 }
 
@@ -315,8 +385,71 @@ pub(super) async fn unset(args: &Args) -> Result<()> {
             let (entry, _) = entry(&mut config, list, entry_name, field)?;
             entry.remove(&rest.join("."));
         }
-        _ => bail!("unable to parse {name:?}"),
+        _ => bail!("unable to parse {name} after [] at api.Config"),
     }
     write(&path, &config)?;
     line(format!("Property {name:?} unset."))
+}
+
+/// What entries may have.
+const FIELDS: [(&str, &[&str]); 3] = [
+    (
+        "clusters",
+        &[
+            "server",
+            "tls-server-name",
+            "insecure-skip-tls-verify",
+            "certificate-authority",
+            "certificate-authority-data",
+            "proxy-url",
+            "disable-compression",
+        ],
+    ),
+    ("contexts", &["cluster", "user", "namespace"]),
+    (
+        "users",
+        &[
+            "token",
+            "tokenFile",
+            "username",
+            "password",
+            "client-certificate",
+            "client-certificate-data",
+            "client-key",
+            "client-key-data",
+            "as",
+            "as-uid",
+        ],
+    ),
+];
+
+/// Members of entries that hold bytes.
+const BYTES: [&str; 3] = ["certificate-authority-data", "client-certificate-data", "client-key-data"];
+
+pub(super) async fn set(args: &Args) -> Result<()> {
+    use base64::Engine as _;
+    let [name, value] = args.words.as_slice() else { bail!("Unexpected args: [{}]", args.words.join(" ")) };
+    let (path, mut config) = read(args)?;
+    match name.split('.').collect::<Vec<_>>().as_slice() {
+        ["current-context"] => config["current-context"] = value.as_str().into(),
+        [list @ ("contexts" | "clusters" | "users"), rest @ ..] if rest.len() > 1 => {
+            let known = FIELDS.iter().find(|(name, _)| name == list).map_or(&[][..], |(_, fields)| fields);
+            if !known.contains(&rest[rest.len() - 1]) {
+                bail!("unable to parse {name}: {list} have no {:?}", rest[rest.len() - 1]);
+            }
+            let (entry_name, field) = (rest[..rest.len() - 1].join("."), rest[rest.len() - 1]);
+            let (entry, _) = entry(&mut config, list, &entry_name, list.trim_end_matches('s'))?;
+            let value = match value.as_str() {
+                "true" | "false" => (value == "true").into(),
+                raw if BYTES.contains(&field) && args.on("set-raw-bytes") => {
+                    base64::engine::general_purpose::STANDARD.encode(raw).into()
+                }
+                other => Value::from(other),
+            };
+            entry.insert(field.to_owned(), value);
+        }
+        _ => bail!("unable to parse {name} after [] at api.Config"),
+    }
+    write(&path, &config)?;
+    line(format!("Property {name:?} set."))
 }

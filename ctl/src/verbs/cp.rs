@@ -69,7 +69,8 @@ async fn uri(
     let path = format!("{}/{}", pods::pods_path(namespace), pod.1);
     let object: Value = session.get(&path).await?;
     super::exec::check_runs(&object)?;
-    let container = pods::container(&object, args.get("container"), false)?;
+    // The command before the copy itself speaks to nobody.
+    let container = pods::container(&object, args.get("container"), words.first() == Some(&"test"))?;
     let mut query = Query::new().with("container", container).with("stdout", "true").with("stderr", "true");
     if stdin {
         query.add("stdin", "true");

@@ -91,7 +91,14 @@ fn write(path: &Path, object: Option<Value>, args: &Args) -> Result<()> {
             if !args.on("show-managed-fields") {
                 without_managed_fields(&mut object);
             }
-            apply::forget(&mut object);
+            if !args.on("server-side") {
+                apply::forget(&mut object);
+                let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+                let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+                if let Some(metadata) = metadata.filter(|map| map.get("annotations").is_some_and(is_empty)) {
+                    metadata.remove("annotations");
+                }
+            }
             if object.get("kind").and_then(Value::as_str) == Some("Secret") {
                 hide(&mut object);
             }

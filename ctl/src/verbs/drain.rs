@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::pods::{items, pod_resource, text};
 use super::taint::{node_words, set_one};
@@ -46,7 +46,11 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     for node in &nodes {
         if let Err(error) = one(&session, args, node).await {
             eprintln!("error: unable to drain node {:?} due to error: {error:#}, continuing command...", node.name);
-            pending.push((node.name.as_str(), format!("{error:#}")));
+            let why = match error.downcast_ref::<Refused>() {
+                Some(Refused(reasons)) => reasons.join("\n"),
+                None => format!("{error:#}"),
+            };
+            pending.push((node.name.as_str(), why));
         }
     }
     if pending.is_empty() {
@@ -57,6 +61,21 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     pending.iter().for_each(|(_, why)| eprintln!("{why}"));
     Err(Exit(1).into())
 }
+
+/// Pods that may not be deleted as the flags are, by reason.
+#[derive(Debug)]
+struct Refused(Vec<String>);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_slice() {
+            [one] => f.write_str(one),
+            several => write!(f, "[{}]", several.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// What becomes of a Pod.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,13 +135,17 @@ async fn one(session: &Session, args: &Args, node: &Target) -> Result<()> {
         }
     }
     if !refused.is_empty() {
-        let mut reasons: Vec<&str> = refused.iter().map(|(why, _)| *why).collect();
-        reasons.dedup();
+        let mut reasons: Vec<&str> = Vec::new();
+        for (why, _) in &refused {
+            if !reasons.contains(why) {
+                reasons.push(why);
+            }
+        }
         let why = |reason: &str| {
             let names = refused.iter().filter(|(why, _)| *why == reason).map(|(_, name)| name.as_str());
             format!("cannot delete {reason}: {}", names.collect::<Vec<_>>().join(", "))
         };
-        bail!("{}", reasons.into_iter().map(why).collect::<Vec<_>>().join(", "));
+        return Err(Refused(reasons.into_iter().map(why).collect()).into());
     }
     let alone = evicted.iter().filter(|pod| pod.object.as_ref().is_some_and(is_alone));
     let alone: Vec<String> = alone.map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
@@ -180,17 +203,15 @@ async fn evict(session: &Session, args: &Args, pod: &Target, dry: DryRun, deadli
             Ok(_) => break,
             Err(error) if has_reason(&error, "NotFound") => return Ok(()),
             Err(error) if has_reason(&error, "TooManyRequests") => {
-                if deadline.is_some_and(|deadline| Instant::now() + AGAIN > deadline) {
-                    return Err(anyhow!(
-                        "error when evicting pods/{:?} -n {:?}: global timeout reached",
-                        pod.name,
-                        pod.namespace
-                    ));
+                let what = format!("error when evicting pods/{:?} -n {:?}", pod.name, pod.namespace);
+                eprintln!("{what} (will retry after 5s): {error}");
+                let again = Instant::now() + AGAIN;
+                if let Some(deadline) = deadline.filter(|deadline| *deadline < again) {
+                    sleep_until(deadline).await;
+                    let timeout = args.get("timeout").unwrap_or_default();
+                    return Err(anyhow!("{what}: global timeout reached: {timeout}"));
                 }
-                let what =
-                    format!("error when evicting pods/{:?} -n {:?} (will retry after 5s)", pod.name, pod.namespace);
-                eprintln!("{what}: {error}");
-                sleep(AGAIN).await;
+                sleep_until(again).await;
             }
             Err(error) => {
                 return Err(error.context(format!("error when evicting pods/{:?} -n {:?}", pod.name, pod.namespace)));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::change::difference;
 use crate::Target;
 use crate::apply;
-use crate::error::{self, Exit, Result};
+use crate::error::{self, ApiError, Exit, Result};
 use crate::flags::Args;
 use crate::output::{self, Told};
 use crate::session::{Query, Session};
@@ -45,8 +45,26 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
     let path = format!("{}{suffix}", target.path());
     let mut before = session.get(&path).await?;
     output::without_managed_fields(&mut before);
-    let file = std::env::temp_dir().join(format!("cox-edit-{}-{}.yaml", std::process::id(), target.name));
-    let original = api::yaml::to_string(&before);
+    let edited = in_editor(&target.name, &before, async |after: &Value| {
+        send(session, args, target, &path, &before, after).await
+    });
+    match edited.await? {
+        Some(object) => told.did(target, "edited", &object),
+        None => Ok(()),
+    }
+}
+
+/// Lets a person edit an object until `send` takes it. `None` when nothing was changed, which is said.
+///
+/// # Errors
+/// The editor failed, or the person gave up after an error; the text is then left in a file.
+pub(super) async fn in_editor(
+    name: &str,
+    before: &Value,
+    send: impl AsyncFn(&Value) -> Result<Option<Value>>,
+) -> Result<Option<Value>> {
+    let file = std::env::temp_dir().join(format!("cox-edit-{}-{name}.yaml", std::process::id()));
+    let original = api::yaml::to_string(before);
     let mut text = original.clone();
     let mut problem: Option<String> = None;
     loop {
@@ -58,24 +76,47 @@ async fn one(session: &Session, args: &Args, told: &mut Told<'_>, target: &Targe
         let edited: String = edited.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
         let is_same = edited == original || edited.trim().is_empty();
         if is_same || (problem.is_some() && edited == text) {
-            return cancelled(&file, problem.is_some());
+            return cancelled(&file, problem.is_some()).map(|()| None);
         }
         text = edited;
-        match send(session, args, target, &path, &before, &text).await {
-            Ok(None) => return cancelled(&file, false),
+        match changed(before, &text, &send).await {
+            Ok(None) => return cancelled(&file, false).map(|()| None),
             Ok(Some(object)) => {
                 std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
-                return told.did(target, "edited", &object);
+                return Ok(Some(object));
             }
-            Err(error) => problem = Some(error::text(&error)),
+            Err(error) => {
+                let (short, long) = told_of(&error);
+                eprintln!("error: {short}");
+                problem = Some(long);
+            }
         }
     }
+}
+
+/// What is said of an error at once, and in the file.
+fn told_of(error: &anyhow::Error) -> (String, String) {
+    let Some(api) = error.downcast_ref::<ApiError>().filter(|api| api.is("Invalid")) else {
+        let text = error::text(error);
+        return (text.trim_start_matches("error: ").to_owned(), text);
+    };
+    let details =
+        |key: &str| api.status.pointer(&format!("/details/{key}")).and_then(Value::as_str).unwrap_or_default();
+    let group = if details("group").is_empty() { String::new() } else { format!(".{}", details("group")) };
+    // The details name the kind; people are told the resource.
+    let plural = format!("{}s{group} {:?}", details("kind").to_lowercase(), details("name"));
+    let causes = api.status.pointer("/details/causes").and_then(Value::as_array);
+    let lines = causes.into_iter().flatten().map(|cause| {
+        let part = |key: &str| cause.get(key).and_then(Value::as_str).unwrap_or_default();
+        format!("\n* {}: {}", part("field"), part("message"))
+    });
+    (format!("{plural} is invalid"), format!("{plural} was not valid:{}", lines.collect::<String>()))
 }
 
 fn cancelled(file: &Path, has_failed: bool) -> Result<()> {
     if has_failed {
         eprintln!(
-            "error: Edit cancelled, no valid changes were saved.\nA copy of your changes has been stored to {:?}",
+            "A copy of your changes has been stored to {:?}\nerror: Edit cancelled, no valid changes were saved.",
             file.display().to_string()
         );
         return Err(Exit(1).into());
@@ -86,22 +127,27 @@ fn cancelled(file: &Path, has_failed: bool) -> Result<()> {
 }
 
 /// Sends what was changed; `None` when nothing was.
+async fn changed(
+    before: &Value,
+    text: &str,
+    send: &impl AsyncFn(&Value) -> Result<Option<Value>>,
+) -> Result<Option<Value>> {
+    let document = api::yaml::parse(text.as_bytes()).map_err(|error| anyhow!("{error}"))?;
+    if document.value.pointer("/metadata/name") != before.pointer("/metadata/name") {
+        bail!("the name of an object cannot be changed");
+    }
+    if *before == document.value { Ok(None) } else { send(&document.value).await }
+}
+
 async fn send(
     session: &Session,
     args: &Args,
     target: &Target,
     path: &str,
     before: &Value,
-    text: &str,
+    after: &Value,
 ) -> Result<Option<Value>> {
-    let document = api::yaml::parse(text.as_bytes()).map_err(|error| anyhow!("{error}"))?;
-    let mut after = document.value;
-    if after.pointer("/metadata/name") != before.pointer("/metadata/name") {
-        bail!("the name of an object cannot be changed");
-    }
-    if *before == after {
-        return Ok(None);
-    }
+    let mut after = after.clone();
     if args.on("save-config") {
         after = apply::with_memory(&after);
     }

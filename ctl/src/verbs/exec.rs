@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::flags::Args;
 use crate::remote::{command, terminal};
 use crate::session::{Query, Session};
+use crate::target;
 
 pub(super) const FLAGS: &str = "
   -c, --container=   Which container
@@ -19,10 +20,11 @@ pub(super) const FLAGS: &str = "
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let at = args.dash.unwrap_or(1).min(args.words.len());
+    let at = if args.has("filename") { args.dash.unwrap_or(0) } else { at };
     let (objects, command_words) = args.words.split_at(at);
-    let [word] = objects else {
+    if objects.len() != usize::from(!args.has("filename")) {
         bail!("pod, type/name or --filename must be specified");
-    };
+    }
     if command_words.is_empty() {
         bail!("you must specify at least one command for the container");
     }
@@ -33,7 +35,13 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         );
     }
     let session = Session::open(args).await?;
-    let target = pods::pod_or_owner(&session, word).await?;
+    let target = match objects.first() {
+        Some(word) => pods::pod_or_owner(&session, word).await?,
+        None => {
+            let target = target::targets(&session, args, &[]).await?.into_iter().next();
+            target.context("the file names no object")?
+        }
+    };
     let found = pods::pods_of(&session, &target).await?;
     let pod = found.first().context("there is a pod")?;
     check_runs(pod)?;

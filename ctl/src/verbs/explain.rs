@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::pods::text;
 use crate::Resource;
-use crate::error::Result;
+use crate::error::{Plain, Result};
 use crate::flags::Args;
 use crate::output;
 use crate::session::Session;
@@ -23,6 +23,9 @@ const DEEPEST: usize = 20;
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {
+        if !args.words.is_empty() {
+            bail!("We accept only this format: explain RESOURCE");
+        }
         bail!(
             "You must specify the type of resource to explain. Use \"cox api-resources\" for a complete list of \
              supported resources."
@@ -71,7 +74,7 @@ async fn subject<'a>(session: &'a Session, args: &Args, word: &'a str) -> Result
     let mut fields: Vec<&str> = parts.collect();
     let discovery = session.discovery().await?;
     // `deployments.apps.spec`: as much of the word as names a resource.
-    let mut resource = discovery.find(first)?;
+    let mut resource = discovery.find(first).map_err(|error| Plain(error.to_string()))?;
     for taken in (1..=fields.len()).rev() {
         if let Ok(found) = discovery.find(&format!("{first}.{}", fields[..taken].join(".")))
             && found.group.starts_with(&fields[..taken].join("."))
@@ -228,15 +231,25 @@ impl<'a> Schemas<'a> {
 fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     for paragraph in text.split('\n') {
-        let mut line = String::new();
-        for word in paragraph.split_whitespace() {
-            if !line.is_empty() && line.len() + 1 + word.len() > WIDTH - indent {
+        // Spaces of the text stay, but where a line is broken.
+        let (mut line, mut width, mut spaces) = (String::new(), 0, String::new());
+        let mut rest = paragraph;
+        while !rest.is_empty() {
+            let blank = rest.len() - rest.trim_start().len();
+            spaces.push_str(&rest[..blank]);
+            rest = &rest[blank..];
+            let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            rest = after;
+            let length = word.chars().count();
+            // A word that fits into no line begins a new one, too.
+            if width + spaces.chars().count() + length.min(WIDTH - indent - 1) > WIDTH - indent && !word.is_empty() {
                 out.push_str(&format!("{}{line}\n", " ".repeat(indent)));
-                line.clear();
+                (line, width) = (String::new(), 0);
+                spaces.clear();
             }
-            if !line.is_empty() {
-                line.push(' ');
-            }
+            width += spaces.chars().count() + length;
+            line.push_str(&std::mem::take(&mut spaces));
             line.push_str(word);
         }
         out.push_str(&format!("{}{line}\n", " ".repeat(indent)));

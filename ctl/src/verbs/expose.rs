@@ -125,7 +125,8 @@ fn ports(args: &Args, target: &Target, object: &Value) -> Result<Vec<Value>> {
     let mut found: Vec<(i64, String)> = Vec::new();
     if let Some(port) = args.get("port") {
         for port in port.split(',') {
-            found.push((port.parse().with_context(|| format!("invalid port {port:?}"))?, "TCP".to_owned()));
+            let wrong = || format!("strconv.Atoi: parsing {port:?}: invalid syntax");
+            found.push((port.parse().ok().with_context(wrong)?, "TCP".to_owned()));
         }
     } else if target.resource.is("", "Service") {
         for port in items(object, "/spec/ports") {

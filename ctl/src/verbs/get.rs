@@ -29,7 +29,7 @@ pub(super) const FLAGS: &str = "
       --raw=                 A path to ask the server for
       --subresource=         A subresource of the objects, such as status or scale
       --chunk-size=          Accepted; lists are read in parts of 500
-      --server-print=        Accepted; tables are made by the server
+      --server-print[=true]  Let the server make the table; without, there are names and ages only
 ";
 
 /// What is read: one object, or the list of a namespace or the cluster.
@@ -103,7 +103,10 @@ impl Read {
     async fn fetch(&self, session: &Session, args: &Args, accept: &str, items: &str, query: Query) -> Result<Value> {
         match self.name {
             Some(_) => session.get_as(&query.on(&self.path), accept).await,
-            None => session.list_as(&self.path, &merged(query, args), accept, items).await,
+            None => {
+                let list = session.list_as(&self.path, &merged(query, args), accept, items).await;
+                list.map_err(|error| target::list_error(error, &self.resource, args))
+            }
         }
     }
 }
@@ -149,7 +152,11 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
         None => Query::new(),
     };
     for read in reads {
-        match read.fetch(session, args, table::ACCEPT, "rows", query.clone()).await {
+        let (accept, items) = match args.get("server-print") {
+            Some("false") => (JSON, "items"),
+            _ => (table::ACCEPT, "rows"),
+        };
+        match read.fetch(session, args, accept, items, query.clone()).await {
             Ok(answer) => match (as_table(answer), shown.last_mut()) {
                 (mut table, Some((last, whole))) if last.resource.full_name() == read.resource.full_name() => {
                     let more = table.get_mut("rows").and_then(Value::as_array_mut).map(std::mem::take);
@@ -170,7 +177,7 @@ async fn tables(session: &Session, args: &Args, reads: &[Read], wide: bool) -> R
         if table.get("rows").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             continue;
         }
-        if printed {
+        if printed && !args.on("no-headers") {
             output::put("\n")?;
         }
         printed = true;
@@ -187,12 +194,17 @@ fn as_table(answer: Value) -> Value {
     if answer.get("kind").and_then(Value::as_str) == Some("Table") {
         return answer;
     }
-    let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let age = api::printer::since(text("/metadata/creationTimestamp"), jiff::Timestamp::now().as_second());
-    json!({
-        "columnDefinitions": [{"name": "Name"}, {"name": "Age"}],
-        "rows": [{"cells": [text("/metadata/name"), age], "object": answer}],
-    })
+    let now = jiff::Timestamp::now().as_second();
+    let row = |object: &Value| {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let age = api::printer::since(text("/metadata/creationTimestamp"), now);
+        json!({"cells": [text("/metadata/name"), age], "object": object})
+    };
+    let rows: Vec<Value> = match answer.get("items").and_then(Value::as_array) {
+        Some(items) => items.iter().map(row).collect(),
+        None => vec![row(&answer)],
+    };
+    json!({"columnDefinitions": [{"name": "Name"}, {"name": "Age"}], "rows": rows})
 }
 
 fn style(args: &Args, read: &Read, wide: bool, several: bool) -> Style {

@@ -46,12 +46,9 @@ fn split(words: &[String]) -> (Vec<String>, Vec<(String, String)>, Vec<String>) 
 }
 
 fn check(map: Map, set: &[(String, String)]) -> Result<()> {
-    for (key, value) in set {
-        let mut wrong = api::names::qualified_name(key);
-        if map.field == "labels" {
-            wrong.extend(api::names::label_value(value));
-        }
-        if let Some(why) = wrong.first() {
+    // Keys are the server's to judge.
+    for (key, value) in set.iter().filter(|_| map.field == "labels") {
+        if let Some(why) = api::names::label_value(value).first() {
             bail!("invalid {} value: {:?}: {why}", map.word, format!("{key}={value}"));
         }
     }
@@ -66,8 +63,8 @@ async fn run(args: &Args, map: Map) -> Result<()> {
     if set.is_empty() && gone.is_empty() && !args.on("list") {
         bail!("at least one {} update is required", map.word);
     }
-    if let Some((key, _)) = set.iter().find(|(key, _)| gone.contains(key)) {
-        bail!("can not both modify and remove {} {key:?} in the same command", article(map));
+    if set.iter().any(|(key, _)| gone.contains(key)) {
+        bail!("can not both modify and remove {} in the same command", article(map));
     }
     check(map, &set)?;
     let session = Session::open(args).await?;
@@ -75,10 +72,9 @@ async fn run(args: &Args, map: Map) -> Result<()> {
     for_each(&session, args, &objects, async |target| {
         if args.on("list") {
             let object = target.get(&session).await?;
-            output::line(format!("Listing {}s for {}:", map.word, target.shown()))?;
             let members = object.pointer(&format!("/metadata/{}", map.field)).and_then(Value::as_object);
             for (key, value) in members.into_iter().flatten() {
-                output::line(format!(" {key}={}", value.as_str().unwrap_or_default()))?;
+                output::line(format!("{key}={}", value.as_str().unwrap_or_default()))?;
             }
             return Ok(());
         }
@@ -124,7 +120,11 @@ fn edit(
     for (key, value) in set {
         match values.get(key).and_then(Value::as_str) {
             Some(old) if !overwrites && old != value => {
-                bail!("'{key}' already has a value ({old}), and --overwrite is false");
+                let why = format!("'{key}' already has a value ({old})");
+                match map.field {
+                    "labels" => bail!("{why}, and --overwrite is false"),
+                    _ => bail!("--overwrite is false but found the following declared annotation(s): {why}"),
+                }
             }
             _ => values.insert(key.clone(), value.as_str().into()),
         };

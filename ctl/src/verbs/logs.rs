@@ -42,6 +42,7 @@ struct Source {
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let session = Session::open(args).await?;
+    let query = query(args)?;
     let sources = sources(&session, args).await?;
     let most = args.number("max-log-requests")?.unwrap_or(5);
     if args.on("follow") && i64::try_from(sources.len()).unwrap_or(i64::MAX) > most {
@@ -51,7 +52,6 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             sources.len()
         );
     }
-    let query = query(args)?;
     let has_prefix = args.on("prefix") || args.on("all-pods");
     if !args.on("follow") {
         let mut has_failed = false;
@@ -77,7 +77,7 @@ async fn follow(session: &Session, sources: &[Source], query: &Query, has_prefix
             let lines = lines.clone();
             async move {
                 let mut log = open(session, source, query).await?;
-                while let Some(line) = log.next().await? {
+                while let Some(line) = log.next_with_end().await? {
                     // Nobody prints any more: the other half has an error to tell.
                     if lines.send(framed(source, &line, has_prefix)).await.is_err() {
                         return Ok(());
@@ -120,7 +120,6 @@ fn framed(source: &Source, line: &[u8], has_prefix: bool) -> Vec<u8> {
         framed.extend_from_slice(format!("[pod/{}/{}] ", source.pod, source.container).as_bytes());
     }
     framed.extend_from_slice(line);
-    framed.push(b'\n');
     framed
 }
 
@@ -138,7 +137,7 @@ async fn one(
     print: impl Fn(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut log = open(session, source, query).await?;
-    while let Some(line) = log.next().await? {
+    while let Some(line) = log.next_with_end().await? {
         print(&framed(source, &line, has_prefix))?;
     }
     Ok(())
@@ -182,6 +181,9 @@ fn query(args: &Args) -> Result<Query> {
 
 /// Which logs the words ask for.
 async fn sources(session: &Session, args: &Args) -> Result<Vec<Source>> {
+    if args.has("container") && args.words.len() > 1 {
+        bail!("only one of -c or an inline [CONTAINER] arg is allowed");
+    }
     let wanted = args.get("container").or_else(|| args.words.get(1).map(String::as_str));
     if args.words.len() > 2 {
         bail!(
@@ -193,8 +195,7 @@ async fn sources(session: &Session, args: &Args) -> Result<Vec<Source>> {
         (Some(_), Some(_)) => bail!("only a selector (-l) or a POD name is allowed"),
         (None, None) => bail!(
             "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument \
-             for the logs \
-             command"
+             for the logs command\nSee 'cox logs -h' for help and examples"
         ),
         (None, Some(selector)) => pods::matching(session, &session.namespace, selector).await?,
         (Some(word), None) => of_word(session, args, word).await?,
@@ -224,6 +225,9 @@ async fn of_word(session: &Session, args: &Args, word: &str) -> Result<Vec<Value
         Err(error) if has_reason(&error, "NotFound") && target.resource.is("", "Pod") => {
             let (name, namespace) = (&target.name, &target.namespace);
             bail!("error from server (NotFound): pods {name:?} not found in namespace {namespace:?}");
+        }
+        Err(error) if error.to_string().starts_with("selector for ") => {
+            return Err(error.context(format!("cannot get the logs from *v1.{}", target.resource.kind)));
         }
         found => found?,
     };

@@ -13,15 +13,18 @@ mod describe;
 mod diff;
 mod drain;
 mod edit;
+mod events;
 mod exec;
 mod explain;
 mod expose;
 mod get;
 mod label;
+mod last_applied;
 mod logs;
 mod patch;
 mod pods;
 mod port_forward;
+mod reconcile;
 mod registry;
 mod rollout;
 mod rules;
@@ -33,7 +36,7 @@ mod wait;
 
 use std::sync::atomic::Ordering;
 
-use crate::error::{Result, usage};
+use crate::error::Result;
 use crate::flags::{self, Args, GLOBAL};
 use crate::output;
 use crate::session::WARNINGS;
@@ -86,14 +89,87 @@ fn subverbs<'a>(first: &'a str) -> impl Iterator<Item = &'static Verb> + use<'a>
     VERBS.iter().filter(move |verb| verb.name.split_once(' ').is_some_and(|(head, _)| head == first))
 }
 
+/// kubectl's verbs, in the order in which it suggests them.
+const SUGGESTED: [&str; 44] = [
+    "create",
+    "expose",
+    "run",
+    "set",
+    "explain",
+    "get",
+    "edit",
+    "delete",
+    "rollout",
+    "scale",
+    "autoscale",
+    "certificate",
+    "cluster-info",
+    "top",
+    "cordon",
+    "uncordon",
+    "drain",
+    "taint",
+    "describe",
+    "logs",
+    "attach",
+    "exec",
+    "port-forward",
+    "proxy",
+    "cp",
+    "auth",
+    "debug",
+    "events",
+    "diff",
+    "apply",
+    "patch",
+    "replace",
+    "wait",
+    "kustomize",
+    "label",
+    "annotate",
+    "completion",
+    "api-resources",
+    "api-versions",
+    "config",
+    "plugin",
+    "version",
+    "options",
+    "help",
+];
+
+/// Verbs that a word may have been meant to be: two letters differ at most, or it is their beginning.
+fn suggestions(word: &str) -> impl Iterator<Item = &'static str> {
+    let known = |name: &&'static str| VERBS.iter().any(|verb| verb.name.split(' ').next() == Some(*name));
+    let is_alike = move |name: &&'static str| distance(word, name) <= 2 || name.starts_with(word);
+    SUGGESTED.into_iter().filter(known).filter(is_alike)
+}
+
+/// Levenshtein's distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (at, a) in left.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = at + 1;
+        for (column, b) in right.iter().enumerate() {
+            let best = (before + usize::from(a != *b)).min(row[column] + 1).min(row[column + 1] + 1);
+            before = std::mem::replace(&mut row[column + 1], best);
+        }
+    }
+    row[right.len()]
+}
+
 fn unknown(named: &[String], rest: &[String]) -> Result<()> {
     let first = named.first().map(String::as_str).unwrap_or_default();
     if subverbs(first).next().is_none() {
-        return Err(anyhow::anyhow!("unknown command {first:?} for \"cox\""));
+        let alike: String = suggestions(first).map(|name| format!("\n\t{name}")).collect();
+        let hint = if alike.is_empty() { String::new() } else { format!("\n\nDid you mean this?{alike}") };
+        anyhow::bail!("unknown command {first:?} for \"cox\"{hint}");
     }
     if named.len() > 1 && !asks_help(rest) {
-        let other = named.get(1).map(String::as_str).unwrap_or_default();
-        return Err(usage(first, format!("unknown command {other:?} for \"cox {first}\"")));
+        let words: Vec<&str> = named[1..].iter().chain(rest).map(String::as_str).collect();
+        let words = words.join(" ");
+        anyhow::bail!("unknown command {words:?}\nSee 'cox {first} -h' for help and examples");
     }
     let mut text = format!("Available commands of cox {first}:\n");
     for verb in subverbs(first) {

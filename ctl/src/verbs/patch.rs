@@ -6,10 +6,12 @@ use serde_json::Value;
 use super::change::{for_each, replace};
 use super::create::write_query;
 use super::delete;
+use crate::Resource;
 use crate::error::Result;
 use crate::flags::Args;
 use crate::output::{self, DryRun, Told};
-use crate::session::Session;
+use crate::session::{JSON, Session};
+use crate::target::{self, Target};
 
 pub(super) const FLAGS: &str = "
   -p, --patch=          The patch, JSON or YAML
@@ -17,7 +19,7 @@ pub(super) const FLAGS: &str = "
       --type=           strategic, merge or json
       --subresource=    A subresource of the object, such as status or scale
       --field-manager=  Name of the owner of the fields
-      --local           Not supported
+      --local           Patch the objects of -f without sending anything
       --record          Accepted
 ";
 
@@ -49,20 +51,83 @@ pub(super) async fn patch(args: &Args) -> Result<()> {
         "json" => "application/json-patch+json",
         other => bail!("--type must be one of [json merge strategic], not {other:?}"),
     };
-    let document = api::yaml::parse(text.as_bytes()).map_err(|error| anyhow!("unable to parse {text:?}: {error}"))?;
+    // What begins as JSON is sent as it is: the server says what is wrong with it.
+    let body = match text.trim_start().starts_with(['{', '[']) {
+        true => text.into_bytes(),
+        false => {
+            let parsed = api::yaml::parse(text.as_bytes());
+            parsed.map_err(|error| anyhow!("unable to parse {text:?}: {error}"))?.value.to_string().into_bytes()
+        }
+    };
+    if args.on("local") {
+        return local(args, content_type, &body).await;
+    }
     let session = Session::open(args).await?;
     let dry = DryRun::of(args)?;
     let mut told = Told::new(args)?;
     for_each(&session, args, &args.words, async |target| {
         let before = target.get(&session).await?;
+        if dry == DryRun::Client {
+            let object = patched(&target.resource, before, content_type, &body)?;
+            // kubectl does not say of this one that it was a trial.
+            return match told.has_form() {
+                true => told.did(target, "patched", &object),
+                false => output::line(format!("{} patched", target.shown())),
+            };
+        }
         let suffix = args.get("subresource").map(|s| format!("/{s}")).unwrap_or_default();
-        let query = write_query(args, if dry == DryRun::Client { DryRun::Server } else { dry }, "kubectl-patch")?;
+        let query = write_query(args, dry, "kubectl-patch")?;
         let uri = query.on(&format!("{}{suffix}", target.path()));
-        let object = session.patch(&uri, content_type, &document.value).await?;
+        let object = session.bytes(http::Method::PATCH, &uri, JSON, Some((content_type, body.clone()))).await?;
+        let object: Value = serde_json::from_slice(&object).context("the patched object is no JSON")?;
         let is_same = same(&before, &object);
-        told.did(target, if is_same { "patched (no change)" } else { "patched" }, &object)
+        let shown = shown(target, &object);
+        told.did(&shown, if is_same { "patched (no change)" } else { "patched" }, &object)
     })
     .await
+}
+
+/// What a message names: the answer itself, which is a Scale where the scale was patched.
+fn shown(target: &Target, object: &Value) -> Target {
+    let mut shown = target.clone();
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    if !text("kind").is_empty() && text("kind") != target.resource.kind {
+        let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+        shown.resource.group = group.to_owned();
+        shown.resource.version = version.to_owned();
+        shown.resource.kind = text("kind").to_owned();
+    }
+    shown
+}
+
+/// The object with the patch, which the server does not see.
+fn patched(resource: &Resource, object: Value, content_type: &str, patch: &[u8]) -> Result<Value> {
+    let patch: Value = serde_json::from_slice(patch).context("unable to parse the patch")?;
+    let gvk = api::Gvk::new(&resource.group, &resource.version, &resource.kind);
+    match (content_type, api::builtin::schema_of_kind(&gvk)) {
+        ("application/json-patch+json", _) => {
+            api::patch::json::apply(object, &patch).map_err(|status| anyhow!(status.message))
+        }
+        ("application/strategic-merge-patch+json", Some(schema)) => {
+            api::patch::strategic::apply(object, &patch, &schema).map_err(|status| anyhow!(status.message))
+        }
+        _ => Ok(api::patch::merge::apply(object, &patch)),
+    }
+}
+
+/// Patches the objects of files, without a word to the server but for what their kinds are called.
+async fn local(args: &Args, content_type: &str, body: &[u8]) -> Result<()> {
+    if args.all("filename").is_empty() {
+        bail!("one or more files must be specified as -f when --local=true is set");
+    }
+    let session = Session::open(args).await?;
+    let mut told = Told::new(args)?;
+    for manifest in crate::manifest::read(args)? {
+        let object = manifest.object.clone();
+        let target = target::of_manifest(&session, manifest).await?;
+        told.did(&target, "patched", &patched(&target.resource, object, content_type, body)?)?;
+    }
+    Ok(())
 }
 
 /// Whether two states of an object are the same but for what each write changes.
@@ -82,7 +147,7 @@ pub(super) async fn replace_verb(args: &Args) -> Result<()> {
         let object = if args.on("save-config") { crate::apply::with_memory(object) } else { object.clone() };
         if args.on("force") {
             if target.get_if_exists(&session).await?.is_some() {
-                output::line(format!("{} {:?} deleted", target.resource.kind_name(), target.name))?;
+                output::line(delete::said(target, "deleted"))?;
             }
             let made = delete::and_create_again(&session, args, target, &object).await?;
             return told.did(target, "replaced", &made);

@@ -27,12 +27,21 @@ impl Lines {
 
     /// The next line without its end; `None` when the answer is over.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        let line = self.next_with_end().await?;
+        Ok(line.map(|mut line| {
+            if line.last() == Some(&b'\n') {
+                line.truncate(line.len() - 1);
+            }
+            line
+        }))
+    }
+
+    /// The next line with its end; the last one may have none.
+    pub(crate) async fn next_with_end(&mut self) -> Result<Option<Bytes>> {
         let mut searched = 0;
         loop {
             if let Some(at) = self.rest[searched..].iter().position(|b| *b == b'\n') {
-                let mut line = self.rest.split_to(searched + at + 1);
-                line.truncate(line.len() - 1);
-                return Ok(Some(line.freeze()));
+                return Ok(Some(self.rest.split_to(searched + at + 1).freeze()));
             }
             searched = self.rest.len();
             if searched > LONGEST {
@@ -64,7 +73,7 @@ pub(crate) async fn pod_or_owner(session: &Session, word: &str) -> Result<Target
 pub(crate) fn selector_of(object: &Value) -> Result<String> {
     let selector = object.pointer("/spec/selector").with_context(|| {
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        format!("selector for {kind} not implemented")
+        format!("selector for *v1.{kind} not implemented")
     })?;
     let is_map = selector.as_object().is_some_and(|map| map.values().all(Value::is_string));
     let parsed = match selector.as_object() {

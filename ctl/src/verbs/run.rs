@@ -45,6 +45,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     if args.get("image").is_none_or(str::is_empty) {
         bail!("required flag(s) \"image\" not set");
     }
+    let image = args.get("image").unwrap_or_default();
+    if !image.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c)) {
+        bail!("invalid image name {image:?}: invalid reference format");
+    }
     let (name, command) = match args.words.split_first() {
         Some((name, rest)) if args.dash != Some(0) => (name, rest),
         _ => bail!("NAME is required for run\nSee 'cox run -h' for help and examples"),
@@ -141,8 +145,9 @@ async fn expose(session: &Session, args: &Args, told: &mut Told<'_>, pod: &Targe
     let port = args.number("port")?.context("--port must be set when exposing a service")?;
     let labels = pod.object.as_ref().and_then(|pod| pod.pointer("/metadata/labels")).cloned().unwrap_or_default();
     let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": pod.name, "namespace": pod.namespace},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": pod.name},
         "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": labels},
+        "status": {"loadBalancer": {}},
     });
     let resource = session.discovery().await?.find("services")?.clone();
     let target = Target { resource, object: Some(service), ..pod.clone() };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::change::for_each;
 use super::create::one as create;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::flags::Args;
 use crate::output::{DryRun, Told};
 use crate::session::{Query, Session};
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     let mut told = Told::new(args)?;
     for_each(&session, args, &args.words, async |target| {
         if !target.resource.has_subresource("scale") {
-            bail!("the server could not find the requested resource: {} has no scale", target.resource.full_name());
+            return Err(ApiError::not_found("the server could not find the requested resource").into());
         }
         let path = format!("{}/scale", target.path());
         let scale = session.get(&path).await?;
@@ -63,6 +63,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
 }
 
 pub(super) async fn autoscale(args: &Args) -> Result<()> {
+    args.required("max")?;
     let most = args.number("max")?.unwrap_or(-1);
     let least = args.number("min")?.unwrap_or(-1);
     if most < 1 {

@@ -22,10 +22,12 @@ enum Change {
     Remove { key: String, effect: Option<String> },
 }
 
+const HELP: &str = "See 'cox taint -h' for help and examples";
+
 fn parse(word: &str) -> Result<Change> {
     let check = |effect: &str| match effect {
         "NoSchedule" | "PreferNoSchedule" | "NoExecute" => Ok(()),
-        _ => bail!("invalid taint effect: {effect}, unsupported taint effect"),
+        _ => bail!("invalid taint effect: {effect}, unsupported taint effect\n{HELP}"),
     };
     if let Some(rest) = word.strip_suffix('-') {
         let (key, effect) = match rest.split_once(':') {
@@ -38,12 +40,13 @@ fn parse(word: &str) -> Result<Change> {
         let key = key.split('=').next().unwrap_or_default().to_owned();
         return Ok(Change::Remove { key, effect });
     }
-    let (pair, effect) = word.split_once(':').with_context(|| format!("unknown taint spec: {word}"))?;
-    check(effect)?;
-    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let (pair, effect) = word.split_once(':').unwrap_or((word, ""));
+    // Without an effect the whole word is taken for a key, as kubectl takes it.
+    let (key, value) = if effect.is_empty() { (pair, "") } else { pair.split_once('=').unwrap_or((pair, "")) };
     if let Some(why) = api::names::qualified_name(key).first() {
-        bail!("invalid taint spec: {word}, {why}");
+        bail!("invalid taint spec: {word}, {why}\n{HELP}");
     }
+    check(effect)?;
     Ok(Change::Add { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
 }
 

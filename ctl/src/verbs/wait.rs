@@ -62,6 +62,9 @@ impl For {
             }
             return Ok(Self::Path(Template::parse(&relaxed(path)?)?, value));
         }
+        if text.is_empty() {
+            bail!("unrecognized condition: []");
+        }
         bail!("unrecognized condition: {text:?}")
     }
 
@@ -100,7 +103,7 @@ fn is_observed(object: &Value, condition: &Value) -> bool {
 }
 
 pub(super) async fn run(args: &Args) -> Result<()> {
-    let wanted = For::parse(args.required("for")?)?;
+    let wanted = For::parse(args.get("for").unwrap_or_default())?;
     let timeout = match args.seconds("timeout")? {
         None => DEFAULT,
         Some(seconds) if seconds < 0.0 => WEEK,
@@ -126,6 +129,9 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             Err(_) => {
                 match wanted {
                     For::Create => eprintln!("error: timed out waiting for the condition"),
+                    _ if timeout.is_zero() => {
+                        eprintln!("error: condition not met for {}/{}", target.resource.plural, target.name);
+                    }
                     _ => eprintln!(
                         "error: timed out waiting for the condition on {}/{}",
                         target.resource.plural, target.name
@@ -135,9 +141,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
                 continue;
             }
         };
-        let object = done.unwrap_or_default();
-        // What is gone, or never was, has nothing to show; kubectl says so of what a selector or name found.
-        if !(object.is_null() && target.object.is_none()) {
+        // Of what never was there is nothing to say.
+        if let Some(object) = done {
             told.did(&target, "condition met", &object)?;
         }
     }
@@ -153,10 +158,14 @@ async fn one(session: &Session, target: &Target, wanted: &For) -> Result<Option<
             sleep(LOOK_AGAIN).await;
         }
     }
-    if !matches!(wanted, For::Delete) {
-        // That it is not there is an error, not something to wait for.
-        target.get(session).await?;
+    if matches!(wanted, For::Delete) {
+        let Some(before) = target.get_if_exists(session).await? else { return Ok(None) };
+        let uid = text(&before, "/metadata/uid").to_owned();
+        until_gone(session, target, &uid, None).await?;
+        return Ok(Some(before));
     }
+    // That it is not there is an error, not something to wait for.
+    target.get(session).await?;
     let uid = target.object.as_ref().map(|o| text(o, "/metadata/uid").to_owned()).unwrap_or_default();
     until(session, target, |object| {
         let is_same = object.is_none_or(|o| uid.is_empty() || text(o, "/metadata/uid") == uid);

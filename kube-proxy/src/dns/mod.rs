@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::Event;
@@ -65,7 +66,12 @@ impl Config {
 }
 
 /// Answers until cancelled.
-pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
+pub fn run(config: Config, client: Client, cancel: CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> {
+    // Boxed here, so that this crate and not its caller compiles what runs.
+    Box::pin(work(config, client, cancel))
+}
+
+async fn work(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
     let announcer = config.announce.then(|| announce::run(config.clone(), client.clone()));
     tokio::select! {
         () = cancel.cancelled() => Ok(()),

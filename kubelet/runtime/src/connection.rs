@@ -78,8 +78,11 @@ impl Connection {
     fn deliver(&self, number: u64, reply: Reply, fds: Vec<OwnedFd>) {
         let mut pending = self.pending.lock();
         let Some(pending) = pending.as_mut() else { return };
-        let sender =
-            if matches!(reply, Reply::ExecStarted) { pending.get(&number).cloned() } else { pending.remove(&number) };
+        let sender = if matches!(reply, Reply::ExecStarted | Reply::Attached) {
+            pending.get(&number).cloned()
+        } else {
+            pending.remove(&number)
+        };
         if let Some(sender) = sender {
             // Whoever asked may have given up; the channel holds as many answers as there are.
             drop(sender.try_send((reply, fds)));

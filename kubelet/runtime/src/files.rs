@@ -32,6 +32,18 @@ fn write(path: &Path, content: &[u8], durably: bool) -> io::Result<()> {
     }
 }
 
+/// Writes a file for root alone that nobody looks at before it is named elsewhere.
+pub fn private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content));
+    written.map_err(|error| io::Error::new(error.kind(), format!("write {}: {error}", path.display())))
+}
+
 /// Makes a directory for root alone, with its parents; there already is fine.
 pub fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new()

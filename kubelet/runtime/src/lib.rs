@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod core;
 pub mod cri;
+pub mod faults;
 mod files;
 pub mod images;
 mod network;

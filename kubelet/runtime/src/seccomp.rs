@@ -14,15 +14,8 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilter
 use crate::files;
 use crate::images::digest_of;
 
-/// The program's name in a container's directory.
-pub const FILE: &str = "seccomp.bpf";
-
-/// Puts the compiled profile into a container's directory. `cache` holds one program for each profile.
-pub fn install(profile: &serde_json::Value, cache: &Path, directory: &Path) -> io::Result<()> {
-    fs::hard_link(compiled(profile, cache)?, directory.join(FILE))
-}
-
-fn compiled(profile: &serde_json::Value, cache: &Path) -> io::Result<PathBuf> {
+/// The compiled profile. `cache` holds one program for each.
+pub fn compiled(profile: &serde_json::Value, cache: &Path) -> io::Result<PathBuf> {
     let text = profile.to_string();
     // The version is in the name: another one of this program may compile the same profile otherwise.
     let name = digest_of([text.as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()].concat().as_slice());

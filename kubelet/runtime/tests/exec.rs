@@ -158,6 +158,28 @@ fn a_container_with_a_terminal_logs_and_can_be_attached() {
     });
 }
 
+/// A client that does not read loses its view, not the container its time.
+#[test]
+fn a_client_that_does_not_read_holds_nothing_up() {
+    isolated(|| async {
+        let node = Node::with_image().await;
+        let sandbox = node.sandbox().await;
+        let config = ContainerConfig {
+            stdin: true,
+            stdin_once: true,
+            ..shell("read line; dd if=/dev/zero bs=64k count=64 2>/dev/null; exit 5")
+        };
+        let id = node.start_config(&sandbox, config).await;
+        let (_unread, stdout) = pipe();
+        let (stdin, to_stdin) = nix::unistd::pipe().unwrap();
+        std::fs::File::from(to_stdin).write_all(b"go\n").unwrap();
+        let streams = Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: None, tty: false, resize: None };
+        node.core.attach(&id, streams).await.unwrap();
+        assert_eq!(node.wait(&id).await.exit_code, 5);
+        node.remove(&sandbox).await;
+    });
+}
+
 #[test]
 fn port_forward_reaches_the_pods_loopback() {
     isolated(|| async {

@@ -91,6 +91,75 @@ fn tampered_and_broken_archives_are_refused() {
     assert_eq!(load_bytes(directory.path(), &whole).unwrap(), ["docker.io/library/t:1"]);
 }
 
+/// An OCI image layout of one image of one gzipped layer, as `skopeo copy … oci-archive:` and buildkit write them.
+fn oci_layout(name: &str) -> Vec<u8> {
+    let plain = layer(&[file("f", b"content", 0o644)]);
+    let packed = gzip(&plain);
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [digest_of(&plain)] },
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest_of(&config), "size": config.len() },
+        "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+            "digest": digest_of(&packed), "size": packed.len() }],
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{ "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest_of(&manifest), "size": manifest.len(),
+            "annotations": { "org.opencontainers.image.ref.name": name } }],
+    });
+    let index = serde_json::to_vec(&index).unwrap();
+    let blob = |bytes: &[u8]| digest_of(bytes).replacen("sha256:", "blobs/sha256/", 1);
+    let names = [blob(&packed), blob(&config), blob(&manifest)];
+    let mut files =
+        vec![file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644), file("index.json", &index, 0o644)];
+    files.extend(names.iter().zip([&packed, &config, &manifest]).map(|(name, bytes)| file(name, bytes, 0o644)));
+    layer(&files)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn image_layouts_load_also_when_the_archive_is_compressed() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = oci_layout("docker.io/library/layout:1");
+    for bytes in [layout.clone(), gzip(&layout)] {
+        assert_eq!(load_bytes(directory.path(), &bytes).unwrap(), ["docker.io/library/layout:1"]);
+        let store = Store::open(&directory.path().join("runtime"), Vec::new()).unwrap();
+        let (_, record) = store.find("layout:1").unwrap().unwrap();
+        let unpacked = store.layer_directories(&record).remove(0);
+        assert_eq!(std::fs::read(unpacked.join("f")).unwrap(), b"content");
+        store.remove("layout:1").unwrap();
+    }
+    let whole = gzip(&archive(&[layer(&[file("f", b"x", 0o644)])], json!({}), &["t:1"]));
+    assert_eq!(load_bytes(directory.path(), &whole).unwrap(), ["docker.io/library/t:1"]);
+    assert!(load_bytes(directory.path(), &whole[..whole.len() / 2]).is_err(), "a torn one is refused");
+}
+
+/// Go's reader takes an empty number as 0, so there are archives with such.
+#[test]
+fn empty_numbers_of_a_header_are_zeros() {
+    let mut bytes = layer(&[file("f", b"x", 0o644)]);
+    // Mode, owner, group and time of the first header: 100–124 and 136–148; the sum at 148 is of what is there.
+    bytes[100..124].fill(0);
+    bytes[136..148].fill(b' ');
+    bytes[329..345].fill(0);
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes[..512].iter().map(|byte| u32::from(*byte)).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    assert_eq!(load(&[bytes]).unwrap(), ["docker.io/library/t:1"]);
+}
+
 #[test]
 fn whiteouts_hide_and_links_hold_in_a_container() {
     isolated(|| async {

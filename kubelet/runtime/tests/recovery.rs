@@ -70,7 +70,8 @@ fn a_lost_shim_ends_its_pod() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
         while events.recv().await.unwrap().kind != EventType::SandboxStopped {}
         let status = node.core.container_status(&id).await.unwrap();
-        assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 255));
+        assert_eq!((status.state, status.exit_code, status.signal), (ContainerState::Exited, 137, 9));
+        assert_eq!(status.reason, "Error");
         assert_eq!(node.core.pod_sandbox_status(&sandbox).await.unwrap().state, SandboxState::NotReady);
         node.remove(&sandbox).await;
         assert_eq!(node.traces(), before);
@@ -90,28 +91,65 @@ fn a_core_killed_at_any_moment_leaves_nothing_half_made() {
                 .args([&config.cluster_id, common::IMAGE])
                 .spawn()
                 .unwrap();
-            // It works below `churn`, with this node's names in the kernel.
             std::thread::sleep(std::time::Duration::from_millis(u64::from(step) * 37 + 5));
             child.kill().unwrap();
             child.wait().unwrap();
-            let mut other = config.clone();
-            other.root = node.directory.path().join("churn/runtime");
-            other.run_directory = node.directory.path().join("churn/run");
-            let core = Core::open(other.clone()).await.unwrap();
+            let core = Core::open(churned(&node)).await.unwrap();
             for sandbox in core.list_pod_sandboxes().await.unwrap() {
                 core.stop_pod_sandbox(&sandbox.id).await.unwrap();
                 core.remove_pod_sandbox(&sandbox.id).await.unwrap();
             }
             assert!(core.list_containers().await.unwrap().is_empty());
-            for directory in
-                [other.root.join("sandboxes"), other.root.join("containers"), other.run_directory.join("shim")]
-            {
-                assert_eq!(common::names(&directory), Vec::<String>::new(), "step {step}: {}", directory.display());
-            }
+            assert_nothing_left(&node, &format!("step {step}"));
             drop(core);
             assert_eq!(node.traces(), before, "step {step}");
         }
     });
+}
+
+/// As before, but at each place in a Pod's life that leaves something to be found.
+#[test]
+fn a_core_killed_at_each_place_leaves_nothing_half_made() {
+    isolated(|| async {
+        let node = Node::with_image().await;
+        let before = node.traces();
+        for place in kubelet_runtime::faults::PLACES {
+            let mut child = std::process::Command::new(common::shim_program())
+                .args(["churn".as_ref(), node.directory.path().as_os_str()])
+                .args([&node.config.cluster_id, common::IMAGE])
+                .env(kubelet_runtime::faults::VARIABLE, place)
+                .spawn()
+                .unwrap();
+            let ended = child.wait().unwrap();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{place}: {ended}");
+            let core = Core::open(churned(&node)).await.unwrap();
+            let running: Vec<_> = core.list_containers().await.unwrap();
+            assert!(running.len() <= 1, "{place}: {running:?}");
+            for sandbox in core.list_pod_sandboxes().await.unwrap() {
+                core.stop_pod_sandbox(&sandbox.id).await.unwrap();
+                core.remove_pod_sandbox(&sandbox.id).await.unwrap();
+            }
+            assert_nothing_left(&node, place);
+            drop(core);
+            assert_eq!(node.traces(), before, "{place}");
+        }
+    });
+}
+
+/// The configuration of the process that is killed: it works below `churn`, with this node's names in the kernel.
+fn churned(node: &Node) -> kubelet_runtime::Config {
+    let mut config = node.config.clone();
+    config.root = node.directory.path().join("churn/runtime");
+    config.run_directory = node.directory.path().join("churn/run");
+    config
+}
+
+fn assert_nothing_left(node: &Node, when: &str) {
+    let config = churned(node);
+    for directory in [config.root.join("sandboxes"), config.root.join("containers"), config.run_directory.join("shim")]
+    {
+        assert_eq!(common::names(&directory), Vec::<String>::new(), "{when}: {}", directory.display());
+    }
 }
 
 #[test]

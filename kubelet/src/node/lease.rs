@@ -28,21 +28,17 @@ pub(super) async fn run(agent: &Arc<Agent>) {
         if std::mem::replace(&mut short, now) != now {
             agent.node_changed.notify_one();
         }
-        let wait = match renew(agent, &api, known).await {
+        match renew(agent, &api, known).await {
             Ok(()) => {
                 known = true;
-                period
+                client::beat::next(period).await;
             }
-            Err(kube::Error::Api(status)) if status.code == 404 && known => {
-                known = false;
-                Duration::ZERO
-            }
+            Err(kube::Error::Api(status)) if status.code == 404 && known => known = false,
             Err(error) => {
                 tracing::debug!(error = %crate::text(&error), "renewing the node's lease failed");
-                RETRY
+                tokio::time::sleep(RETRY).await;
             }
-        };
-        tokio::time::sleep(wait).await;
+        }
     }
 }
 

@@ -12,8 +12,9 @@ use super::machine;
 
 /// Memory below 100 Mi as upstream.
 const MEMORY_LOW: i64 = 100 << 20;
-/// Disk and inodes below 5 % as k3s: machines with large disks work on well below 10 %.
+/// Disk and inodes below 5 % as k3s: machines with large disks work on well below 10 %. Of a disk 4 Gi are enough.
 const DISK_LOW_PERCENT: u64 = 5;
+const DISK_ENOUGH: u64 = 4 << 30;
 /// Process ids below 5 %.
 const PIDS_LOW_PERCENT: u64 = 5;
 /// So long after the last time that it ran short a machine still counts as short (upstream's
@@ -62,11 +63,7 @@ impl Seen {
             }
             last.is_some_and(|last| now.duration_since(last) < TRANSITION)
         };
-        Short {
-            memory: counts(memory, seen.memory),
-            disk: counts(disk, seen.disk),
-            pids: counts(pids, seen.pids),
-        }
+        Short { memory: counts(memory, seen.memory), disk: counts(disk, seen.disk), pids: counts(pids, seen.pids) }
     }
 }
 
@@ -76,9 +73,18 @@ fn memory_low(meminfo: &str) -> bool {
 
 fn disk_low(root: &Path) -> bool {
     let Ok(stat) = statvfs(root) else { return false };
-    let low = |free: u64, all: u64| free * 100 < all * DISK_LOW_PERCENT;
-    // Some file systems have as many inodes as they want, and say 0.
-    low(stat.blocks_available(), stat.blocks()) || low(stat.files_available(), stat.files())
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+    space_low(bytes(stat.blocks_available()), bytes(stat.blocks()))
+        // Some file systems have as many inodes as they want, and say 0.
+        || few(stat.files_available(), stat.files())
+}
+
+fn few(free: u64, all: u64) -> bool {
+    u128::from(free) * 100 < u128::from(all) * u128::from(DISK_LOW_PERCENT)
+}
+
+fn space_low(free: u64, all: u64) -> bool {
+    few(free, all) && free < DISK_ENOUGH
 }
 
 fn pids_low(pids: Pids) -> bool {
@@ -107,6 +113,10 @@ mod tests {
         assert!(memory_low("MemTotal: 9 kB\nMemAvailable:  102399 kB\n"));
         assert!(!memory_low("MemAvailable:  102400 kB\n") && !memory_low(""));
         assert!(pids_low(Pids { used: 951, limit: 1000 }) && !pids_low(Pids { used: 950, limit: 1000 }));
+        let gib = |count: u64| count << 30;
+        assert!(space_low(gib(1), gib(40)) && !space_low(gib(3), gib(40)), "5 %");
+        assert!(space_low(gib(3), gib(500)) && !space_low(gib(4), gib(500)), "4 Gi are enough");
+        assert!(few(4, 100) && !few(5, 100) && !few(0, 0));
         assert_eq!(threads("0.20 0.18 0.12 1/80 11206\n"), Some(80));
         assert!(pids().is_some_and(|pids| pids.used > 0 && pids.used < pids.limit));
     }

@@ -149,7 +149,7 @@ impl Manager {
 
     /// A static Pod's mirror came or went: its worker writes the status there.
     fn mirror(&mut self, mirror: &Pod, there: bool) {
-        self.agent.mirrors.seen(mirror, there);
+        let is_new = self.agent.mirrors.seen(mirror, there);
         let uid = spec::annotation(mirror, spec::CONFIG_MIRROR).filter(|uid| self.statics.contains(*uid));
         let Some(entry) = uid.and_then(|uid| self.agent.pods.get(uid)) else {
             if there {
@@ -162,7 +162,11 @@ impl Manager {
         } else if spec::is_deleting(mirror) {
             static_pods::delete_mirror(&self.agent, mirror);
         }
-        entry.mailbox.post(|_| {});
+        entry.mailbox.post(|inbox| {
+            if is_new {
+                inbox.mirror = Some(mirror.status.clone().unwrap_or_default());
+            }
+        });
     }
 
     /// A list is complete: Pods that we run and it lacks are gone; so are those that only the runtime has.

@@ -26,6 +26,8 @@ pub(super) struct Publisher {
     /// The status that the API has, as far as we know.
     sent: PodStatus,
     underway: Option<PodStatus>,
+    /// The status of a static Pod's new mirror, which came while one was written to the old.
+    mirror: Option<PodStatus>,
     /// Since when there is something to write that may wait.
     since: Option<Nanos>,
     retry_at: Option<Nanos>,
@@ -36,7 +38,17 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub fn new(api: &PodStatus) -> Self {
-        Self { sent: api.clone(), underway: None, since: None, retry_at: None, retries: 0, releasing: false }
+        let (underway, mirror, since, retry_at) = (None, None, None, None);
+        Self { sent: api.clone(), underway, mirror, since, retry_at, retries: 0, releasing: false }
+    }
+
+    /// A static Pod's mirror is another one now, with this status.
+    pub fn mirrored(&mut self, status: PodStatus) {
+        if self.underway.is_some() {
+            self.mirror = Some(status);
+        } else {
+            self.sent = status;
+        }
     }
 
     /// Whether the API has this status.
@@ -143,7 +155,7 @@ impl Worker {
         let Some(status) = self.publisher.underway.take() else { return };
         match result {
             Ok(()) => {
-                self.publisher.sent = status;
+                self.publisher.sent = self.publisher.mirror.take().unwrap_or(status);
                 self.publisher.retries = 0;
                 self.publisher.retry_at = None;
             }
@@ -151,6 +163,9 @@ impl Worker {
                 tracing::warn!(pod = %spec::format(&self.pod), %error, "writing a status failed");
                 let wait = (SECOND / 5).saturating_mul(1 << self.publisher.retries.min(10)).min(LONGEST_RETRY);
                 self.publisher.retries += 1;
+                if let Some(status) = self.publisher.mirror.take() {
+                    self.publisher.sent = status;
+                }
                 self.publisher.retry_at = Some(time::now() + wait);
             }
         }

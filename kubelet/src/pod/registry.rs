@@ -18,6 +18,8 @@ pub struct Inbox {
     pub pod: Option<Arc<Pod>>,
     /// It is gone from there.
     pub removed: bool,
+    /// The status that a static Pod's new mirror has.
+    pub mirror: Option<PodStatus>,
     /// Containers that changed.
     pub containers: BTreeSet<String>,
     /// The sandbox changed.

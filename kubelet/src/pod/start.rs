@@ -48,11 +48,12 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         .await
         .map_err(|e| fail("CreateContainerError", e.to_string()))?;
     agent.recorder.container(pod, &container.name, Type::Normal, "Created", "Container created");
-    if let Err(error) = agent.runtime.start_container(&id).await {
+    let linking = link_log(agent, pod, &container.name, &id, &log);
+    let (started, ()) = tokio::join!(agent.runtime.start_container(&id), linking);
+    if let Err(error) = started {
         return Err(fail("RunContainerError", error.to_string()));
     }
     agent.recorder.container(pod, &container.name, Type::Normal, "Started", "Container started");
-    link_log(agent, pod, &container.name, &id, &log).await;
     Ok(id)
 }
 

@@ -269,6 +269,9 @@ impl Worker {
             self.updated(&before);
         }
         self.removed |= inbox.removed;
+        if let Some(status) = inbox.mirror {
+            self.publisher.mirrored(status);
+        }
         if let Some((sandboxes, containers)) = inbox.listing {
             self.sandboxes = sandboxes;
             self.containers = containers;

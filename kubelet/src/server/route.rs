@@ -94,9 +94,7 @@ impl Router {
             ["configz"] => json(&configz(agent)),
             ["metrics"] => metrics::kubelet(agent).await,
             ["metrics", "resource"] => metrics::resource(agent).await,
-            ["stats", "summary"] => {
-                stats::summary(agent, &self.reading, query.flag(&["only_cpu_and_memory"])).await
-            }
+            ["stats", "summary"] => stats::summary(agent, &self.reading, query.flag(&["only_cpu_and_memory"])).await,
             ["containerLogs", namespace, pod, container] => logs::serve(agent, namespace, pod, container, &query).await,
             ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
                 exec::exec(agent, namespace, pod, container, &query, request)

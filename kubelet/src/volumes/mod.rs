@@ -7,6 +7,7 @@ mod claim;
 mod dirs;
 pub mod ownership;
 mod payload;
+pub mod shared;
 pub mod subpath;
 mod teardown;
 pub mod token;

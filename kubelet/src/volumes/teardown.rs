@@ -21,7 +21,7 @@ fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The fifth field of a line of mountinfo, its octal escapes resolved.
-fn mount_point(line: &str) -> Option<PathBuf> {
+pub(super) fn mount_point(line: &str) -> Option<PathBuf> {
     let field = line.split(' ').nth(4)?;
     let mut out = String::with_capacity(field.len());
     let mut rest = field;

@@ -13,9 +13,7 @@ pub struct Counts<'a> {
 /// Pods of the same namespace that the constraint counts on a node; Pods that are ending do not count.
 fn matching(pod: &PodInfo, constraint: &SpreadConstraint, node: &NodeInfo) -> i64 {
     let count = node.pods.iter().filter(|other| {
-        other.namespace == pod.namespace
-            && other.pod.metadata.deletion_timestamp.is_none()
-            && constraint.selector.matches(&other.labels)
+        other.namespace == pod.namespace && !other.deleting && constraint.selector.matches(&other.labels)
     });
     i64::try_from(count.count()).unwrap_or(i64::MAX)
 }
@@ -26,6 +24,7 @@ fn eligible(pod: &PodInfo, constraint: &SpreadConstraint, node: &NodeInfo) -> bo
         && (!constraint.honor_taints || pod.untolerated(node).is_none())
 }
 
+/// Matching Pods in each domain of the nodes that have all the keys and that the constraint looks at.
 fn domains<'a>(
     pod: &PodInfo,
     constraint: &SpreadConstraint,
@@ -70,7 +69,8 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// Fewer matching Pods in the node's domains are better; larger topologies weigh more.
+/// Fewer matching Pods in the node's domains are better; larger topologies weigh more. `nodes` have passed the filters:
+/// every constraint looks at them.
 pub fn score(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
     let soft: Vec<_> = pod.spread.iter().filter(|constraint| !constraint.hard).collect();
     if soft.is_empty() {
@@ -79,13 +79,29 @@ pub fn score(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
     let mut raw = vec![0.0_f64; nodes.len()];
     let mut ignored = vec![false; nodes.len()];
     for constraint in soft {
-        let counts = domains(pod, constraint, &[], nodes.iter().copied());
+        let mut known: HashMap<&str, usize> = HashMap::with_capacity(nodes.len());
+        let mut counts: Vec<i64> = Vec::with_capacity(nodes.len());
+        let mut places: Vec<Option<usize>> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let place = node.labels.get(&constraint.topology_key).map(|domain| {
+                *known.entry(domain.as_str()).or_insert_with(|| {
+                    counts.push(0);
+                    counts.len() - 1
+                })
+            });
+            if let Some(place) = place
+                && !node.pods.is_empty()
+            {
+                counts[place] += matching(pod, constraint, node);
+            }
+            places.push(place);
+        }
         let size = u32::try_from(counts.len()).unwrap_or(u32::MAX);
         let weight = (f64::from(size) + 2.0).ln();
-        for ((score, skip), node) in raw.iter_mut().zip(&mut ignored).zip(nodes) {
-            match node.labels.get(&constraint.topology_key).and_then(|domain| counts.get(domain.as_str())) {
-                Some(count) => {
-                    let count = u32::try_from(*count).unwrap_or(u32::MAX);
+        for ((score, skip), place) in raw.iter_mut().zip(&mut ignored).zip(&places) {
+            match place {
+                Some(place) => {
+                    let count = u32::try_from(counts[*place]).unwrap_or(u32::MAX);
                     let skew = i32::try_from(constraint.max_skew).unwrap_or(i32::MAX);
                     *score += f64::from(count) * weight + f64::from(skew - 1);
                 }

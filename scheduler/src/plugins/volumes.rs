@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use client::volumes::{self, WAIT_FOR_CONSUMER, best, class_of_claim, volume_name};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PodSpec};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::ResourceExt;
 
 use super::Reason;
 use crate::labels::node_terms;
@@ -38,22 +37,23 @@ pub struct Choice {
 }
 
 /// Names of the claims that a Pod uses, and whether each is made for the Pod alone.
-pub fn claims(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+pub fn claims(pod: &str, spec: &PodSpec) -> Vec<(String, bool)> {
+    let volumes = spec.volumes.iter().flatten();
+    let claims = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(source), _) => Some((source.claim_name.clone(), false)),
-        (_, Some(_)) => Some((format!("{}-{}", pod.name_any(), volume.name), true)),
+        (_, Some(_)) => Some((format!("{pod}-{}", volume.name), true)),
         _ => None,
-    })
+    });
+    claims.collect()
 }
 
 impl PodVolumes {
-    /// Looks at a Pod's claims.
+    /// Looks at a Pod's claims, which are as [`claims`] gives them.
     ///
     /// # Errors
     /// Why the Pod can go nowhere, in upstream's words.
     pub fn of(
-        pod: &Pod,
+        claims: &[(String, bool)],
         claim: impl Fn(&str) -> Option<Arc<PersistentVolumeClaim>>,
         volume: impl Fn(&str) -> Option<Arc<PersistentVolume>>,
         class: impl Fn(&str) -> Option<Arc<StorageClass>>,
@@ -61,9 +61,9 @@ impl PodVolumes {
     ) -> Result<Self, String> {
         let mut found = Self::default();
         let mut immediate = false;
-        for (name, is_own) in claims(pod) {
-            let Some(claim) = claim(&name) else {
-                return Err(match is_own {
+        for (name, is_own) in claims {
+            let Some(claim) = claim(name) else {
+                return Err(match *is_own {
                     true => {
                         format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
                     }
@@ -149,10 +149,9 @@ mod tests {
     use super::*;
     use crate::decide::tests::node;
 
-    fn pod() -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [],
-            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}}))
-        .unwrap()
+    fn claims_of_pod() -> Vec<(String, bool)> {
+        let spec = json!({"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+        claims("p", &serde_json::from_value(spec).unwrap())
     }
 
     fn volumes_of(claim: Option<Value>, volume: Option<Value>, provisioner: &str) -> Result<PodVolumes, String> {
@@ -162,7 +161,7 @@ mod tests {
             "volumeBindingMode": WAIT_FOR_CONSUMER});
         let class: Arc<StorageClass> = Arc::new(serde_json::from_value(class).unwrap());
         PodVolumes::of(
-            &pod(),
+            &claims_of_pod(),
             |_| claim.clone(),
             |_| volume.clone(),
             |name| (name == "w").then(|| class.clone()),

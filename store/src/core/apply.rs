@@ -7,7 +7,9 @@ use super::mvcc::Change;
 use super::state::{Lease, State};
 use crate::command::Command;
 use crate::keys::KeyRange;
-use crate::kv::{Compare, CompareResult, CompareTarget, Error, KeyValue, Op, OpResponse, TxnRequest, TxnResponse};
+use crate::kv::{
+    Compare, CompareResult, CompareTarget, Error, KeyValue, Op, OpResponse, PutRequest, TxnRequest, TxnResponse,
+};
 
 /// What a command answers to the one who proposed it.
 #[derive(Clone, Debug)]
@@ -80,12 +82,20 @@ impl State {
                 Op::Range(range) => {
                     self.mvcc.readable(range.revision)?;
                 }
-                Op::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => {
-                    return Err(Error::LeaseNotFound);
-                }
-                Op::Put { .. } | Op::Delete { .. } => {}
+                Op::Put(put) => self.check_put(put)?,
+                Op::Delete { .. } => {}
                 Op::Txn(nested) => self.check(nested, path)?,
             }
+        }
+        Ok(())
+    }
+
+    fn check_put(&self, put: &PutRequest) -> Result<(), Error> {
+        if (put.ignore_value || put.ignore_lease) && self.mvcc.get(&put.key).is_none() {
+            return Err(Error::KeyNotFound);
+        }
+        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
+            return Err(Error::LeaseNotFound);
         }
         Ok(())
     }
@@ -143,8 +153,9 @@ impl Writer<'_> {
         for op in ops {
             responses.push(match op {
                 Op::Range(range) => OpResponse::Range(self.state.mvcc.range(&range)?),
-                Op::Put { key, value, lease, prev_kv } => {
-                    let prev = self.put(&key, value, lease);
+                Op::Put(put) => {
+                    let prev_kv = put.prev_kv;
+                    let prev = self.put(put);
                     OpResponse::Put { prev: if prev_kv { prev } else { None } }
                 }
                 Op::Delete { start, end, prev_kv } => self.delete_range(KeyRange::new(start, end), prev_kv),
@@ -162,7 +173,13 @@ impl Writer<'_> {
         self.sub - 1
     }
 
-    fn put(&mut self, key: &Bytes, value: Bytes, lease: i64) -> Option<KeyValue> {
+    fn put(&mut self, put: PutRequest) -> Option<KeyValue> {
+        let PutRequest { key, mut value, mut lease, ignore_value, ignore_lease, .. } = put;
+        let key = &key;
+        if let Some(current) = self.state.mvcc.get(key).filter(|_| ignore_value || ignore_lease) {
+            value = if ignore_value { current.kv.value.clone() } else { value };
+            lease = if ignore_lease { current.kv.lease } else { lease };
+        }
         let sub = self.next();
         let previous = self.state.mvcc.put(sub, key, value, lease);
         let old = previous.as_ref().map_or(0, |change| change.kv.lease);

@@ -36,6 +36,13 @@ pub struct Mvcc {
     /// Versions that a newer one replaced, and deletions.
     superseded: OrdMap<(Bytes, i64), Arc<Change>>,
     changes: OrdMap<Place, Arc<Change>>,
+    /// Keys' and values' lengths, of every retained change and of what lives now.
+    bytes: i64,
+    live_bytes: i64,
+}
+
+fn length(change: &Change) -> i64 {
+    (change.kv.key.len() + change.kv.value.len()) as i64
 }
 
 impl Default for Mvcc {
@@ -47,6 +54,8 @@ impl Default for Mvcc {
             live: OrdMap::new(),
             superseded: OrdMap::new(),
             changes: OrdMap::new(),
+            bytes: 0,
+            live_bytes: 0,
         }
     }
 }
@@ -149,6 +158,12 @@ impl Mvcc {
         Some(change)
     }
 
+    /// The key as it was at `revision`, which must be readable.
+    pub fn at(&self, key: &Bytes, revision: i64) -> Option<&Arc<Change>> {
+        let live = self.live.get(key).filter(|change| change.kv.mod_revision <= revision);
+        live.or_else(|| self.superseded_at(key, revision))
+    }
+
     /// The key before the change of it at `revision`, while history still has it.
     pub fn before(&self, key: &Bytes, revision: i64) -> Option<&KeyValue> {
         let change = self.superseded_before(key, Excluded((key.clone(), revision)))?;
@@ -162,6 +177,11 @@ impl Mvcc {
 
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
+    }
+
+    /// Bytes of keys and values that history holds, and of those that live now.
+    pub fn bytes(&self) -> (i64, i64) {
+        (self.bytes, self.live_bytes)
     }
 
     /// Begins a transaction that writes: everything up to the next call gets the new revision.
@@ -184,6 +204,8 @@ impl Mvcc {
             lease,
         };
         let change = Arc::new(Change { kv, deleted: false });
+        self.bytes += length(&change);
+        self.live_bytes += length(&change) - previous.as_ref().map_or(0, |old| length(old));
         self.changes.insert((self.revision, sub), change.clone());
         self.live.insert(key.clone(), change);
         if let Some(old) = &previous {
@@ -205,6 +227,8 @@ impl Mvcc {
             lease: 0,
         };
         let change = Arc::new(Change { kv, deleted: true });
+        self.bytes += length(&change);
+        self.live_bytes -= length(&previous);
         self.changes.insert((self.revision, sub), change.clone());
         self.superseded.insert((key.clone(), previous.kv.mod_revision), previous.clone());
         self.superseded.insert((key, self.revision), change);
@@ -215,6 +239,8 @@ impl Mvcc {
     pub fn restore(&mut self, place: Place, change: Change) {
         let change = Arc::new(change);
         let key = change.kv.key.clone();
+        self.bytes += length(&change);
+        self.live_bytes += if change.deleted { 0 } else { length(&change) };
         self.changes.insert(place, change.clone());
         let old = if change.deleted {
             self.superseded.insert((key.clone(), change.kv.mod_revision), change);
@@ -223,6 +249,7 @@ impl Mvcc {
             self.live.insert(key.clone(), change)
         };
         if let Some(old) = old {
+            self.live_bytes -= length(&old);
             self.superseded.insert((key, old.kv.mod_revision), old);
         }
     }
@@ -269,7 +296,7 @@ impl Mvcc {
         }
         if change.deleted && place.0 < self.compacted {
             self.superseded.remove(&(key.clone(), place.0));
-            self.changes.remove(&place);
+            self.drop_change(&place);
         }
     }
 
@@ -279,8 +306,12 @@ impl Mvcc {
         let of_revision = self.changes.range((revision, 0)..=(revision, u32::MAX));
         let place = of_revision.filter(|(_, other)| Arc::ptr_eq(other, change)).map(|(place, _)| *place).next();
         if let Some(place) = place {
-            self.changes.remove(&place);
+            self.drop_change(&place);
         }
+    }
+
+    fn drop_change(&mut self, place: &Place) {
+        self.bytes -= self.changes.remove(place).map_or(0, |change| length(&change));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::command::{self, Command};
 use crate::core::state::State;
 use crate::disk::sim::{Random, SimDisk};
 use crate::engine::{Engine, Input};
-use crate::kv::{Op, TxnRequest};
+use crate::kv::{Op, PutRequest, TxnRequest};
 use crate::wal::recover::Opening;
 use crate::wal::{Identity, Options};
 
@@ -96,7 +96,8 @@ impl Cluster {
     fn write(&mut self) -> (u64, Input) {
         let id = self.next;
         self.next += 1;
-        let put = Op::Put { key: format!("{id}").into(), value: format!("{id}").into(), lease: 0, prev_kv: false };
+        let put =
+            Op::Put(PutRequest { key: format!("{id}").into(), value: format!("{id}").into(), ..Default::default() });
         let txn = Command::Txn(TxnRequest { success: vec![put], ..Default::default() });
         (id, Input::Propose(command::encode(id, &txn)))
     }

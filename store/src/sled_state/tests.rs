@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::command::Command;
-use crate::kv::{Op, TxnRequest};
+use crate::kv::{Op, PutRequest, TxnRequest};
 use crate::snapshot::tests::{same, sample};
 
 const CACHE: u64 = 1 << 20;
@@ -10,7 +10,7 @@ static GO: AtomicBool = AtomicBool::new(false);
 
 fn put(state: &mut State, key: &str, size: usize) {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    let put = Op::Put { key, value: vec![7; size].into(), lease: 0, prev_kv: false };
+    let put = Op::Put(PutRequest { key, value: vec![7; size].into(), ..Default::default() });
     state.apply(Command::Txn(TxnRequest { success: vec![put], ..Default::default() })).unwrap();
     state.applied_index += 1;
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::command::Command;
 use crate::disk::sim::SimDisk;
-use crate::kv::{Op, TxnRequest};
+use crate::kv::{Op, PutRequest, TxnRequest};
 
 const DIR: &str = "/snapshots";
 
@@ -13,7 +13,8 @@ pub fn sample(keys: usize, size: usize) -> State {
     for round in 0..2 {
         for key in 0..keys {
             let (lease, value) = (if key % 3 == 0 { 9 } else { 0 }, vec![round; size]);
-            let put = Op::Put { key: format!("{key}").into(), value: value.into(), lease, prev_kv: false };
+            let put =
+                Op::Put(PutRequest { key: format!("{key}").into(), value: value.into(), lease, ..Default::default() });
             state.apply(Command::Txn(TxnRequest { success: vec![put], ..Default::default() })).unwrap();
         }
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::disk::sim::SimDisk;
+use crate::kv::PutRequest;
 use crate::sled_state;
 
 fn config(dir: &tempfile::TempDir) -> Config {
@@ -11,8 +12,11 @@ fn config(dir: &tempfile::TempDir) -> Config {
 }
 
 fn put(key: &str, size: usize) -> TxnRequest {
-    let put =
-        Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: vec![1; size].into(), lease: 0, prev_kv: false };
+    let put = Op::Put(PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: vec![1; size].into(),
+        ..Default::default()
+    });
     TxnRequest { success: vec![put], ..Default::default() }
 }
 

@@ -52,6 +52,7 @@ impl Image {
             "sh", "sleep", "cat", "echo", "ls", "id", "env", "wget", "nc", "httpd", "hostname", "touch", "mkdir", "rm",
             "date", "test", "true", "false", "head", "tail", "grep", "sed", "awk", "seq", "printf", "ps", "kill",
             "tar", "nslookup", "ip", "stat", "mount", "dd", "wc", "tr", "cut", "tee", "md5sum", "chmod", "vi", "trap",
+            "ln", "stty", "sort", "find",
         ];
         for name in names {
             image.links.push((PathBuf::from(format!("bin/{name}")), PathBuf::from("/bin/busybox")));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::net::run;
-use crate::wait_for;
+use crate::{tools, wait_for};
 
 /// Ends a hanging test; what is waited for takes a fraction.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,7 +27,7 @@ impl Kubectl {
     /// The command itself.
     pub fn kubectl_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.entry[0]);
-        command.args(&self.entry[1..]).arg("kubectl").args(words);
+        command.args(&self.entry[1..]).arg(tools::program("kubectl")).args(words);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
         command
     }

@@ -2,15 +2,23 @@
 //! way out, clusters that run in them, the real kubectl.
 
 pub mod cluster;
+pub mod disk;
+pub mod hello;
 pub mod image;
+pub mod images;
+pub mod kernel;
 pub mod kubectl;
+pub mod load;
 pub mod machines;
 pub mod net;
 pub mod registry;
+pub mod script;
+pub mod tools;
 
 pub use cluster::Cluster;
 pub use image::Image;
 pub use kubectl::Kubectl;
+pub use load::Load;
 pub use machines::Machines;
 pub use net::Network;
 

@@ -63,6 +63,11 @@ impl Network {
         command
     }
 
+    /// A handle on the namespace itself.
+    pub fn open(&self) -> Result<std::fs::File> {
+        std::fs::File::open(self.path()).with_context(|| format!("open namespace {}", self.name))
+    }
+
     /// The file by which the namespace is entered.
     pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)

@@ -20,7 +20,10 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>> {
             push(&mut open, Node::Text(rest[..start].to_owned()))?;
         }
         rest = &rest[start + 1..];
-        let end = closing(rest, '}').context("unclosed action")?;
+        let end = closing(rest, '}').with_context(|| match rest.rfind('[') > rest.rfind(']') {
+            true => "unterminated array",
+            false => "unclosed action",
+        })?;
         let inner = rest[..end].trim();
         rest = &rest[end + 1..];
         if let Some(quoted) = unquoted(inner) {

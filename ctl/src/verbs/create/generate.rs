@@ -71,6 +71,9 @@ fn data(args: &Args) -> Result<Data> {
         };
         let path = Path::new(path);
         let doing = || format!("error reading {}", path.display());
+        if !path.exists() {
+            bail!("error reading {}: no such file or directory", path.display());
+        }
         if path.is_dir() {
             for entry in std::fs::read_dir(path).with_context(doing)? {
                 let entry = entry.with_context(doing)?.path();
@@ -105,7 +108,10 @@ fn data(args: &Args) -> Result<Data> {
             bail!("{key:?} is not valid key name: {why}");
         }
         if !seen.insert(key) {
-            bail!("cannot add key {key:?}, another key by that name already exists in Data");
+            bail!(
+                "cannot add key {key:?}, another key by that name already exists in Data for ConfigMap {:?}",
+                name(args)?
+            );
         }
     }
     Ok(data)
@@ -138,7 +144,10 @@ pub(crate) async fn secret(args: &Args) -> Result<()> {
     };
     let read = |flag: &str| -> Result<Vec<u8>> {
         let path = args.required(flag)?;
-        std::fs::read(path).with_context(|| format!("error reading {path}"))
+        if !Path::new(path).exists() {
+            bail!("Cannot read file {path}, open {path}: no such file or directory");
+        }
+        std::fs::read(path).with_context(|| format!("Cannot read file {path}"))
     };
     let (ty, data): (Option<&str>, Data) = match kind.as_str() {
         "generic" => (args.get("type"), data(args)?),
@@ -153,7 +162,7 @@ pub(crate) async fn secret(args: &Args) -> Result<()> {
             };
             (Some("kubernetes.io/dockerconfigjson"), data)
         }
-        other => bail!("unknown command {other:?} for \"cox create secret\""),
+        _ => bail!("unknown command {:?}\nSee 'cox create secret -h' for help and examples", args.words.join(" ")),
     };
     let data: Map<String, Value> = data.into_iter().map(|(key, bytes)| (key, STANDARD.encode(bytes).into())).collect();
     let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
@@ -168,19 +177,28 @@ pub(crate) async fn secret(args: &Args) -> Result<()> {
 
 fn docker_config(args: &Args) -> Result<Vec<u8>> {
     let server = args.get("docker-server").unwrap_or("https://index.docker.io/v1/");
-    let (user, password) = (args.required("docker-username")?, args.required("docker-password")?);
-    let mut entry =
-        json!({"username": user, "password": password, "auth": STANDARD.encode(format!("{user}:{password}"))});
+    let (Some(user), Some(password)) = (args.get("docker-username"), args.get("docker-password")) else {
+        bail!(
+            "either --from-file or the combination of --docker-username, --docker-password and --docker-server is \
+             required"
+        );
+    };
+    // In kubectl's order: the bytes are the Secret's.
+    let mut entry = format!("\"username\":{},\"password\":{}", json!(user), json!(password));
     if let Some(email) = args.get("docker-email") {
-        entry["email"] = email.into();
+        entry.push_str(&format!(",\"email\":{}", json!(email)));
     }
-    Ok(json!({"auths": {server: entry}}).to_string().into_bytes())
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    Ok(format!("{{\"auths\":{{{}:{{{entry},\"auth\":\"{auth}\"}}}}}}", json!(server)).into_bytes())
 }
 
 pub(crate) async fn quota(args: &Args) -> Result<()> {
     let mut spec = json!({});
     let mut hard = Map::new();
-    for (resource, amount) in super::super::change::pairs(args.get("hard").unwrap_or_default())? {
+    for part in args.get("hard").unwrap_or_default().split(',').filter(|part| !part.is_empty()) {
+        let wrong = || format!("Invalid argument syntax {part}, expected <resource>=<value>");
+        let (resource, amount) = part.split_once('=').with_context(wrong)?;
+        let (resource, amount) = (resource.to_owned(), amount.to_owned());
         api::quantity::Quantity::parse(&amount)
             .with_context(|| format!("invalid quantity {amount:?} of {resource}"))?;
         hard.insert(resource, amount.into());

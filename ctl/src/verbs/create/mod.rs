@@ -24,10 +24,8 @@ pub(super) const FLAGS: &str = "
 ";
 
 pub(super) async fn run(args: &Args) -> Result<()> {
-    if let Some(word) = args.words.first() {
-        bail!(
-            "unexpected argument {word:?}: create -f FILE, or one of the generators that \"cox create --help\" lists"
-        );
+    if !args.words.is_empty() {
+        bail!("Unexpected args: [{}]\nSee 'cox create -h' for help and examples", args.words.join(" "));
     }
     let session = Session::open(args).await?;
     if let Some(path) = args.get("raw") {
@@ -45,11 +43,14 @@ pub(super) async fn run(args: &Args) -> Result<()> {
             continue;
         }
         let made = match target::of_manifest(&session, manifest).await {
-            Ok(target) => one(&session, args, &mut told, &target, "created").await,
+            Ok(target) => {
+                let made = one(&session, args, &mut told, &target, "created").await;
+                made.with_context(|| format!("error when creating {source:?}"))
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = made {
-            say(&error.context(format!("error when creating {source:?}")));
+            say(&error);
             has_failed = true;
         }
     }

@@ -1,11 +1,11 @@
 //! Generators of rights: roles, their bindings, tokens.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Map, Value, json};
 
 use super::generate::name;
 use super::made;
-use crate::error::Result;
+use crate::error::{Plain, Result};
 use crate::flags::Args;
 use crate::output::{Output, line, put};
 use crate::session::Session;
@@ -83,7 +83,8 @@ async fn resource_rules(session: &Session, args: &Args, verbs: &[String]) -> Res
         let (group, resource) = match ty {
             "*" => ("*".to_owned(), "*".to_owned()),
             ty => {
-                let found = session.discovery().await?.find(ty)?;
+                let found = session.discovery().await?.find(ty);
+                let found = found.map_err(|error| Plain(error.to_string()))?;
                 (found.group.clone(), format!("{}{subresource}", found.plural))
             }
         };
@@ -156,7 +157,7 @@ pub(crate) async fn token(args: &Args) -> Result<()> {
     let request =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec});
     let path = format!("/api/v1/namespaces/{}/serviceaccounts/{}/token", session.namespace, name(args)?);
-    let answer = session.post(&path, &request).await.context("failed to create token")?;
+    let answer = session.post(&path, &request).await.map_err(|error| anyhow!("failed to create token: {error}"))?;
     match Output::of(args)? {
         Output::Table { .. } => line(text(&answer, "/status/token")),
         Output::Objects(form) => put(&form.text(&answer, args)?),

@@ -148,7 +148,7 @@ pub(crate) async fn service(args: &Args) -> Result<()> {
         "nodeport" => "NodePort",
         "loadbalancer" => "LoadBalancer",
         "externalname" => "ExternalName",
-        other => bail!("unknown command {other:?} for \"cox create service\""),
+        _ => bail!("unknown command {:?}\nSee 'cox create service -h' for help and examples", args.words.join(" ")),
     };
     let mut ports = Vec::new();
     for tcp in args.all("tcp") {

@@ -6,6 +6,7 @@ mod network;
 mod node;
 mod parts;
 mod pod;
+mod policy;
 mod storage;
 mod text;
 mod volumes;
@@ -158,6 +159,15 @@ async fn describe(out: &mut Text, subject: &Subject<'_>, target: &Target) -> Res
         ("apps", "ReplicaSet") => workload::replica_set(out, subject).await?,
         ("apps", "DaemonSet") => workload::daemon_set(out, subject).await?,
         ("apps", "StatefulSet") => workload::stateful_set(out, subject).await?,
+        ("", "Endpoints") => policy::endpoints(out, object),
+        ("discovery.k8s.io", "EndpointSlice") => policy::endpoint_slice(out, object),
+        ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(out, object),
+        ("policy", "PodDisruptionBudget") => policy::disruption_budget(out, object),
+        ("", "ResourceQuota") => {
+            policy::quota(out, object);
+            return Ok(false);
+        }
+        ("batch", "CronJob") => policy::cron_job(out, object),
         ("batch", "Job") => workload::job(out, object),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => {
             cluster::role(out, object);

@@ -84,7 +84,7 @@ fn endpoints(slices: &[Value], name: &str) -> String {
             }
         }
     }
-    if found.is_empty() {
+    if slices.is_empty() {
         return "<none>".to_owned();
     }
     let more = found.len().saturating_sub(SHOWN);

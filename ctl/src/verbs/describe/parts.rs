@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::text::{Text, number, or_none, time};
+use super::text::{Text, or_none, time};
 use crate::apply::LAST_APPLIED;
 use crate::output::tabs;
 use crate::session::{Query, Session};
+use crate::verbs::events::age;
 use crate::verbs::pods::{items, text};
 
 /// Annotations longer than this begin on a line of their own.
@@ -63,9 +64,11 @@ pub(super) fn controller(out: &mut Text, object: &Value) {
 }
 
 pub(super) fn tolerations(out: &mut Text, title: &str, spec: &Value) {
+    let mut tolerations: Vec<&Value> = items(spec, "/tolerations").collect();
+    tolerations.sort_by_key(|toleration| text(toleration, "/key"));
     out.values(
         title,
-        items(spec, "/tolerations").map(|toleration| {
+        tolerations.into_iter().map(|toleration| {
             let (key, value) = (text(toleration, "/key"), text(toleration, "/value"));
             let (effect, operator) = (text(toleration, "/effect"), text(toleration, "/operator"));
             let mut line = key.to_owned();
@@ -167,14 +170,7 @@ fn last_seen(event: &Value) -> &str {
 }
 
 fn event_line(event: &Value, now: i64) -> String {
-    let since = |pointer: &str| api::printer::since(text(event, pointer), now);
-    let first = if text(event, "/eventTime").is_empty() { since("/firstTimestamp") } else { since("/eventTime") };
-    let series = number(event, "/series/count");
-    let age = match number(event, "/count") {
-        _ if series > 0 => format!("{} (x{series} over {first})", since("/series/lastObservedTime")),
-        count if count > 1 => format!("{} (x{count} over {first})", since("/lastTimestamp")),
-        _ => first,
-    };
+    let age = age(event, now);
     let source = [text(event, "/source/component"), text(event, "/reportingComponent")];
     let source = source.into_iter().find(|s| !s.is_empty()).unwrap_or_default();
     let message = text(event, "/message").trim();

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::parts::{annotations, controller, labels, labels_and_annotations, tolerations};
 use super::text::{Text, is_on, number, or_none, plain, time};
 use super::volumes::{mounts, volumes};
-use crate::output::tabs;
 use crate::verbs::pods::{items, text};
 
 pub(super) fn pod(out: &mut Text, pod: &Value) {
@@ -321,7 +320,8 @@ pub(super) fn template(out: &mut Text, template: &Value) {
 pub(crate) fn template_text(object: &Value) -> String {
     let mut out = Text::default();
     template(&mut out, object);
-    tabs::DESCRIPTION.align(&out.0)
+    // kubectl leaves the tabs of these as they are.
+    out.0
 }
 
 #[cfg(test)]

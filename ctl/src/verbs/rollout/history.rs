@@ -42,13 +42,19 @@ struct Revision {
 }
 
 impl Revision {
-    /// The Pod template, as it was written.
-    fn template(&self) -> Value {
+    /// The Pod template with the label of its hash.
+    fn labelled(&self) -> Value {
         let stored = self.object.pointer("/data/spec/template").or_else(|| self.object.pointer("/spec/template"));
         let mut template = stored.cloned().unwrap_or_default();
         if let Some(map) = template.as_object_mut() {
             map.remove("$patch");
         }
+        template
+    }
+
+    /// The Pod template, as it was written.
+    fn template(&self) -> Value {
+        let mut template = self.labelled();
         if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
             labels.remove(HASH);
         }
@@ -61,7 +67,10 @@ async fn revisions(session: &Session, target: &Target, owner: &Value) -> Result<
     let resource = match target.resource.kind.as_str() {
         "Deployment" => "replicasets",
         "DaemonSet" | "StatefulSet" => "controllerrevisions",
-        other => bail!("no history viewer has been implemented for {other:?}"),
+        other => {
+            let group = &target.resource.group;
+            bail!("error retrieving history for {other:?}, no visitor method exists for {{{group} {other}}}")
+        }
     };
     let path = format!("/apis/apps/v1/namespaces/{}/{resource}", target.namespace);
     let mut list = session.list(&path, &Query::new().with("labelSelector", selector_of(owner)?)).await?;
@@ -100,7 +109,8 @@ pub(crate) async fn history(args: &Args) -> Result<()> {
             let found = revisions.iter().find(|r| r.number == wanted);
             let found = found.context("unable to find the specified revision")?;
             output::line(format!("{} with revision #{wanted}", target.shown()))?;
-            output::put(&describe::template_text(&found.template()))?;
+            output::put(&describe::template_text(&found.labelled()))?;
+            output::put("\n")?;
             continue;
         }
         if revisions.is_empty() {
@@ -146,8 +156,7 @@ pub(crate) async fn undo(args: &Args) -> Result<()> {
         }
         let dry = DryRun::of(args)?;
         if dry == DryRun::Client {
-            output::put(&describe::template_text(&to.template()))?;
-            return told.did(target, "rolled back", &owner);
+            return told.did(target, &describe::template_text(&to.labelled()), &owner);
         }
         let query = dry.query(Query::new().with("fieldManager", "kubectl-rollout"));
         let object = match target.resource.is("apps", "Deployment") {

@@ -19,7 +19,7 @@ pub(crate) const FLAGS: &str = "
       --prefix=      Stands before each name of --from
       --list         Show what is set
       --overwrite    Change what is set already (default true)
-      --resolve      Accepted
+      --resolve      With --list: show values instead of where they come from
 ";
 
 /// One change of an environment.
@@ -43,9 +43,6 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     }
     if args.on("list") {
         return list(args, &objects).await;
-    }
-    if changes.is_empty() {
-        bail!("at least one environment variable must be provided");
     }
     let pattern = args.get("containers").unwrap_or("*");
     super::each_spec(args, &objects, "env updated", |spec| {
@@ -98,6 +95,9 @@ async fn of_source(args: &Args, from: &str) -> Result<Vec<Change>> {
     Ok(wanted
         .map(|(key, _)| {
             let variable = key.to_uppercase().replace(['-', '.'], "_");
+            if variable != *key {
+                eprintln!("Warning: key {key} transferred to {variable}");
+            }
             Change::Set(json!({
                 "name": format!("{prefix}{variable}"), "valueFrom": {field: {"name": name, "key": key}},
             }))

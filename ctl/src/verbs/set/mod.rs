@@ -19,6 +19,12 @@ pub(super) const RESOURCES_FLAGS: &str = "
   -c, --containers=  Which containers, * in the middle of a name stands for anything
 ";
 
+pub(super) const SUBJECT_FLAGS: &str = "
+      --user=+            Users to add
+      --group=+           Groups to add
+      --serviceaccount=+  Service accounts to add, NAMESPACE:NAME
+";
+
 /// Words that name objects, and those that say what is set.
 fn split(words: &[String], is_change: impl Fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
     words.iter().cloned().partition(|word| !is_change(word))
@@ -84,8 +90,8 @@ pub(super) async fn image(args: &Args) -> Result<()> {
 }
 
 pub(super) async fn resources(args: &Args) -> Result<()> {
-    let limits = pairs(args.get("limits").unwrap_or_default())?;
-    let requests = pairs(args.get("requests").unwrap_or_default())?;
+    let limits = amounts(args.get("limits").unwrap_or_default())?;
+    let requests = amounts(args.get("requests").unwrap_or_default())?;
     if limits.is_empty() && requests.is_empty() {
         bail!("you must specify an update to requests or limits (in the form of --requests/--limits)");
     }
@@ -96,13 +102,9 @@ pub(super) async fn resources(args: &Args) -> Result<()> {
             found = true;
             for (field, values) in [("limits", &limits), ("requests", &requests)] {
                 for (resource, amount) in values {
-                    // A zero takes the entry away.
                     let members = container.as_object_mut().context("a container is an object")?;
                     let entries = api::object::child_mut(api::object::child_mut(members, "resources"), field);
-                    match amount.as_str() {
-                        "0" => entries.remove(resource),
-                        amount => entries.insert(resource.clone(), amount.into()),
-                    };
+                    entries.insert(resource.clone(), amount.as_str().into());
                 }
             }
         }
@@ -133,7 +135,7 @@ pub(super) async fn selector(args: &Args) -> Result<()> {
     let mut told = Told::new(args)?;
     for_each(&session, args, &objects, async |target| {
         if !target.resource.is("", "Service") {
-            bail!("cannot set a selector on {}", target.shown());
+            bail!("setting a selector is only supported for Services");
         }
         let changed = change(&session, args, target, "kubectl-set", |object| {
             object["spec"]["selector"] = json!(pairs.iter().cloned().collect::<std::collections::BTreeMap<_, _>>());
@@ -141,6 +143,60 @@ pub(super) async fn selector(args: &Args) -> Result<()> {
         })
         .await?;
         told.did(target, "selector updated", &changed.object)
+    })
+    .await
+}
+
+/// `cpu=1,memory=64Mi`
+pub(super) fn amounts(text: &str) -> Result<Vec<(String, String)>> {
+    let one = |part: &str| {
+        let (resource, amount) = part.split_once('=').filter(|(resource, _)| !resource.is_empty())?;
+        Some((resource.to_owned(), amount.to_owned()))
+    };
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|part| one(part).with_context(|| format!("{ARGUMENT} {part}, expected <resource>=<value>"))).collect()
+}
+
+const ARGUMENT: &str = "invalid argument syntax";
+
+pub(super) async fn subject(args: &Args) -> Result<()> {
+    let mut wanted: Vec<Value> = Vec::new();
+    for (flag, kind) in [("user", "User"), ("group", "Group")] {
+        let made = args
+            .all(flag)
+            .iter()
+            .map(|name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}));
+        wanted.extend(made);
+    }
+    for account in args.all("serviceaccount") {
+        let (namespace, name) = account.split_once(':').context("serviceaccount must be <namespace>:<name>")?;
+        wanted.push(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}));
+    }
+    if wanted.is_empty() {
+        bail!("you must specify at least one value of user, group or serviceaccount");
+    }
+    let session = Session::open(args).await?;
+    let mut told = Told::new(args)?;
+    for_each(&session, args, &args.words, async |target| {
+        if !matches!(target.resource.kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
+            bail!("setting subjects is only supported for RoleBinding/ClusterRoleBinding");
+        }
+        let changed = change(&session, args, target, "kubectl-set", |object| {
+            let members = object.as_object_mut().context("a binding is an object")?;
+            let subjects = members.entry("subjects").or_insert_with(|| json!([]));
+            let subjects = subjects.as_array_mut().context("subjects is a list")?;
+            for subject in &wanted {
+                if !subjects.contains(subject) {
+                    subjects.push(subject.clone());
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        if changed.is_changed {
+            told.did(target, "subjects updated", &changed.object)?;
+        }
+        Ok(())
     })
     .await
 }

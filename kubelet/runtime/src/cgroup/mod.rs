@@ -244,7 +244,7 @@ fn kill_group(directory: &Path) {
             return;
         }
         for pid in fresh {
-            // Gone meanwhile is as good.
+            // Fails only for a signal that does not exist; a process that is gone meanwhile is as good.
             let _ = crate::syscall::process::signal(pid, libc::SIGKILL);
         }
     }
@@ -299,6 +299,94 @@ mod tests {
         let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
         let layout = Layout::parse(text).unwrap();
         assert_eq!(layout.all_directories("/cox-1"), [PathBuf::from("/sys/fs/cgroup/cox-1")]);
+    }
+
+    /// A tree of files as version 2 has them; the kernel would make them in each new directory.
+    fn version_2(groups: &[&str]) -> (tempfile::TempDir, Layout) {
+        let root = tempfile::tempdir().unwrap();
+        for group in groups {
+            let directory = root.path().join(group);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+            fs::write(directory.join("cgroup.subtree_control"), "").unwrap();
+        }
+        let layout = Layout::V2 { root: root.path().to_owned() };
+        (root, layout)
+    }
+
+    #[test]
+    fn version_2_hands_controllers_on_from_the_root_to_the_parent() {
+        let (root, layout) = version_2(&["", "cox-1", "cox-1/pod"]);
+        layout.create("/cox-1/pod/container").unwrap();
+        let control = |group: &str| fs::read_to_string(root.path().join(group).join("cgroup.subtree_control"));
+        for group in ["", "cox-1", "cox-1/pod"] {
+            assert_eq!(control(group).unwrap(), "+cpu +memory +pids", "{group:?}");
+        }
+        assert!(control("cox-1/pod/container").is_err(), "a group with processes hands nothing on");
+        assert!(layout.exists("cox-1/pod/container") && !layout.exists("cox-1/other"));
+    }
+
+    #[test]
+    fn version_2_has_its_own_files_for_limits_use_and_kills() {
+        let (root, layout) = version_2(&["", "g"]);
+        let limits = Limits { cpu_shares: 1024, cpu_quota: 50_000, memory_bytes: 1 << 20, pids: 7, cpu_period: 0 };
+        layout.set("g", &limits).unwrap();
+        let directory = root.path().join("g");
+        let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+        assert_eq!((read("cpu.weight"), read("cpu.max")), ("39".to_owned(), "50000 100000".to_owned()));
+        assert_eq!((read("memory.max"), read("pids.max")), ("1048576".to_owned(), "7".to_owned()));
+        layout.set_devices("g", &[DeviceRule::deny("a *:* rwm")]).unwrap();
+        assert!(!directory.join("devices.deny").exists());
+
+        for (name, text) in [
+            ("cpu.stat", "usage_usec 5\nuser_usec 4\n"),
+            ("memory.current", "900\n"),
+            ("memory.stat", "anon 300\nfile 600\ninactive_file 200\n"),
+            ("pids.current", "3\n"),
+            ("cgroup.procs", "11\n12\n0\n"),
+        ] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let used = Usage { cpu_nanos: 5000, memory_bytes: 900, working_set_bytes: 700, rss_bytes: 300, pids: 3 };
+        assert_eq!(usage(&layout, "g"), used);
+        assert_eq!(processes(&directory), [11, 12]);
+        for (events, killed) in [("oom 1\noom_kill 0\n", false), ("oom 1\noom_kill 2\n", true)] {
+            fs::write(directory.join("memory.events"), events).unwrap();
+            assert_eq!(oom_killed(&directory), killed, "{events}");
+        }
+        kill_all(std::slice::from_ref(&directory));
+        assert_eq!(read("cgroup.kill"), "1", "one write ends all, and no process is looked for");
+    }
+
+    #[test]
+    fn processes_get_into_their_group_by_the_layouts_own_way() {
+        let root = tempfile::tempdir().unwrap();
+        let v2 = Layout::V2 { root: root.path().to_owned() };
+        fs::create_dir(root.path().join("g")).unwrap();
+        let placement = v2.placement("/g");
+        assert!(placement.birthplace().unwrap().is_some());
+        placement.join().unwrap();
+        let v1 = Layout::V1 { controllers: vec![(root.path().to_owned(), vec!["cpu".into()])], named: vec![] };
+        let placement = v1.placement("/g");
+        assert!(placement.birthplace().unwrap().is_none());
+        placement.join().unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("g/tasks")).unwrap(), "0");
+    }
+
+    #[test]
+    fn an_empty_cpuset_has_what_the_nearest_parent_has() {
+        let root = tempfile::tempdir().unwrap();
+        for (group, cpus) in [("", "0-3\n"), ("a", "1\n"), ("a/b", "\n"), ("a/b/c", "\n")] {
+            fs::create_dir_all(root.path().join(group)).unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                fs::write(root.path().join(group).join(file), cpus).unwrap();
+            }
+        }
+        let layout = Layout::V1 { controllers: vec![(root.path().to_owned(), vec!["cpuset".into()])], named: vec![] };
+        layout.create("a/b/c").unwrap();
+        for group in ["a/b", "a/b/c"] {
+            assert_eq!(fs::read_to_string(root.path().join(group).join("cpuset.cpus")).unwrap(), "1", "{group}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::sandboxes::{KILL_TIMEOUT, blocking, new_id};
 use super::{Container, Core, Phase, volumes};
 use crate::cgroup::Limits;
 use crate::cri::{self, ContainerConfig, ContainerState, ContainerStatus, Error, EventType};
+use crate::faults;
 use crate::files;
 use crate::seccomp;
 use crate::shim::protocol::{Exit, Reply, Request, StartSpec};
@@ -55,6 +56,7 @@ impl Core {
         for part in ["", "rootfs", "upper", "work"] {
             files::private_directory(&directory.join(part))?;
         }
+        faults::here("container directory made");
         // It becomes the container's `/`, which others than root enter.
         files::open_to_all(&directory.join("upper"))?;
         volumes::prepare(&directory, &config)?;
@@ -73,16 +75,20 @@ impl Core {
             image_id,
             config,
         };
-        let (specification, filter) = self.specification(sandbox, &record, &image_config)?;
+        let (mut specification, filter) = self.specification(sandbox, &record, &image_config)?;
         if let Some(profile) = filter {
-            seccomp::install(&profile, &self.config.root.join("seccomp"), &directory)?;
+            let program = seccomp::compiled(&profile, &self.config.root.join("seccomp"))?;
+            spec::annotate(&mut specification, spec::FILTER, &program.to_string_lossy());
         }
-        files::replace(&directory.join("config.json"), &serde_json::to_vec(&specification)?)?;
+        files::private(&directory.join("config.json"), &serde_json::to_vec(&specification)?)?;
         record.config.envs.clear();
+        faults::here("container prepared");
         state::save(&directory, &record)?;
+        faults::here("container recorded");
         self.layout.create(&record.cgroup)?;
         self.layout.set(&record.cgroup, &Limits::from(&record.config.resources))?;
         self.layout.set_devices(&record.cgroup, &spec::device_rules(&record.config))?;
+        faults::here("container's group made");
         // An image that was removed meanwhile has not seen that its layers are used.
         self.images.find(&record.image_id)?.map(|_| record).ok_or_else(|| io::Error::other("the image was removed"))
     }
@@ -155,6 +161,7 @@ impl Core {
         let shim = self.sandbox(&record.sandbox_id)?.connection(OPERATION)?;
         container.phase.send_replace(Phase::Starting);
         let answer = self.ask_to_start(&shim, record).await;
+        faults::here("container started");
         let message = match answer {
             Ok((Reply::Started { pid, started_at }, _)) => {
                 // Its exit may have come first.
@@ -257,6 +264,7 @@ impl Core {
         let id = container.record.id.clone();
         let kill = Request::Signal { container: id, signal: libc::SIGKILL, all: true };
         shim.call("stop container", kill, &[]).await?;
+        faults::here("container killed");
         match tokio::time::timeout(KILL_TIMEOUT, container.ended()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::Timeout { operation: "kill container", seconds: KILL_TIMEOUT.as_secs() }),
@@ -286,6 +294,7 @@ impl Core {
     /// Takes away what a container has on disk and its control group.
     pub(super) fn clean_container(&self, id: &str, cgroup: &str) -> io::Result<()> {
         self.layout.remove(cgroup)?;
+        faults::here("container's group removed");
         files::remove(&self.config.container_directory(id))
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Container, Core, Sandbox};
 use crate::connection::{Connection, News};
 use crate::cri::{self, Error, EventType, PodSandboxConfig};
+use crate::faults;
 use crate::files;
 use crate::network;
 use crate::shim::protocol::{Exit, Network, Request, SandboxSpec};
@@ -53,7 +54,9 @@ impl Core {
         self.sandboxes.lock().insert(id.to_owned(), Arc::clone(&sandbox));
         let connection = self.connect(id, socket).map_err(failed)?;
         *sandbox.shim.lock() = Some(Arc::clone(&connection));
+        faults::here("shim forked");
         connection.call("run pod sandbox", Request::Sandbox(spec), &[]).await?;
+        faults::here("sandbox made");
         let state = {
             let mut state = sandbox.state.lock();
             state.ready = true;
@@ -69,35 +72,34 @@ impl Core {
     fn prepare_sandbox(&self, id: &str, config: PodSandboxConfig) -> io::Result<SandboxState> {
         let directory = self.config.sandbox_directory(id);
         files::private_directory(&directory)?;
+        faults::here("sandbox directory made");
         let made_cgroup = !config.cgroup_parent.is_empty() && !self.layout.exists(&config.cgroup_parent);
-        let mut state = SandboxState {
-            id: id.to_owned(),
-            config,
-            created_at: unix_nanos(),
-            network: None,
-            ready: false,
-            made_cgroup,
-        };
+        let network = if config.namespaces.host_network { None } else { Some(self.allocate(id)?) };
+        let state =
+            SandboxState { id: id.to_owned(), config, created_at: unix_nanos(), network, ready: false, made_cgroup };
         state::save(&directory, &state)?;
-        if !state.config.namespaces.host_network {
-            state.network = Some(self.allocate(id)?);
-        }
+        faults::here("sandbox recorded");
         std::fs::create_dir_all(directory.join("shm"))?;
         files::public(&directory.join("hostname"), format!("{}\n", state.config.hostname).as_bytes())?;
         files::public(&directory.join("resolv.conf"), self.resolv_conf(&state.config)?.as_bytes())?;
         if made_cgroup {
             self.layout.create(&state.config.cgroup_parent)?;
         }
-        state::save(&directory, &state)?;
+        faults::here("sandbox prepared");
         Ok(state)
     }
 
     fn allocate(&self, id: &str) -> io::Result<Network> {
         let mut ipam = self.ipam.lock();
-        let address = ipam.allocate(id).map_err(io::Error::other)?;
-        ipam.save(&self.ipam_file())?;
+        let (address, used_before) = ipam.allocate(id).map_err(io::Error::other)?;
         let gateway = ipam.cidr.map(network::ipam::Cidr::gateway).ok_or_else(|| io::Error::other("no Pod CIDR"))?;
+        drop(ipam);
         let host_link = network::link_name(&self.config.cluster_id, address);
+        if used_before {
+            // The kernel takes a namespace apart some time after its last process, and later still while somebody
+            // holds a connection in it.
+            network::delete_link(&host_link)?;
+        }
         Ok(Network { address, gateway, host_link, mtu: self.config.mtu })
     }
 
@@ -159,11 +161,13 @@ impl Core {
         let record = &container.record;
         let directory = self.config.container_directory(&record.id);
         crate::cgroup::kill_all(&self.layout.directories(&record.cgroup));
-        let started_at = match *container.phase.borrow() {
-            super::Phase::Running { started_at, .. } => started_at,
-            _ => 0,
+        // As containerd has it: with a dead shim a container that ran was killed; after the node's restart nobody
+        // knows.
+        let (code, signal, started_at) = match *container.phase.borrow() {
+            super::Phase::Running { started_at, .. } => (128 + libc::SIGKILL, libc::SIGKILL, started_at),
+            _ => (255, 0, 0),
         };
-        let unknown = Exit { code: 255, started_at, finished_at: unix_nanos(), ..Exit::default() };
+        let unknown = Exit { code, signal, started_at, finished_at: unix_nanos(), ..Exit::default() };
         let exit = state::load_exit(&directory).unwrap_or(unknown);
         // The next core comes to the same end by itself.
         drop(state::save_exit(&directory, &exit));
@@ -200,6 +204,7 @@ impl Core {
         if let Some(shim) = shim.filter(|shim| !shim.is_lost()) {
             shim.call("stop pod sandbox", Request::Shutdown, &[]).await?;
         }
+        faults::here("sandbox stopped");
         if was_running && !sandbox.state.lock().config.port_mappings.is_empty() {
             self.lead_ports().await?;
         }
@@ -236,7 +241,9 @@ impl Core {
 
     fn release(&self, id: &str) -> cri::Result<()> {
         let mut ipam = self.ipam.lock();
-        ipam.release(id);
+        if !ipam.release(id) {
+            return Ok(());
+        }
         ipam.save(&self.ipam_file())
             .map_err(|error| Error::Failed { operation: "release address", message: error.to_string() })
     }
@@ -260,12 +267,10 @@ impl Core {
             let directory = core.config.sandbox_directory(&own);
             let state: Option<SandboxState> = state::load(&directory);
             core.kill_shim(&own)?;
-            if let Some(network) = state.as_ref().and_then(|state| state.network.as_ref()) {
-                network::delete_link(&network.host_link)?;
-            }
             if let Some(state) = state.filter(|state| state.made_cgroup) {
                 core.layout.remove(&state.config.cgroup_parent)?;
             }
+            faults::here("sandbox taken apart");
             files::remove(&directory)
         })
         .await?;

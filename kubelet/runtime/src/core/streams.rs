@@ -115,6 +115,12 @@ impl Core {
         let request = Request::Attach { container: id.to_owned(), streams: ours.map(Option::is_some) };
         let failed = |error: std::io::Error| Error::Failed { operation: OPERATION, message: error.to_string() };
         let (_, mut answers) = shim.send(request, &passed).await.map_err(failed)?;
+        // Input that came before could be answered before anybody sees it.
+        match answers.recv().await {
+            Some((Reply::Attached, _)) => {}
+            Some((Reply::Failed { message }, _)) => return Err(Error::Failed { operation: OPERATION, message }),
+            Some(_) | None => return Err(exec_error(OPERATION, "the Pod's shim has ended".into())),
+        }
         let target = stdin.and_then(|(_, fds)| fds.into_iter().next());
         // A pipe ends when the last one who could write lets go; a terminal is needed for its size, too.
         let (pipe, terminal) = if tty { (None, target) } else { (target, None) };
@@ -138,10 +144,8 @@ impl Core {
         };
         let resizing = follow_size(resize, terminal.as_ref());
         tokio::select! {
-            answer = answers.recv() => match answer {
-                Some((Reply::Failed { message }, _)) => Err(Error::Failed { operation: OPERATION, message }),
-                _ => Ok(()),
-            },
+            // Done, or the Pod is gone with its shim.
+            _ = answers.recv() => Ok(()),
             error = input => error.map_err(failed),
             () = resizing => Ok(()),
         }
@@ -317,7 +321,7 @@ async fn with_terminal(
 async fn follow_size(resize: Option<tokio::sync::mpsc::Receiver<(u16, u16)>>, master: Option<&OwnedFd>) {
     if let (Some(mut sizes), Some(master)) = (resize, master) {
         while let Some((columns, rows)) = sizes.recv().await {
-            // A terminal that is gone has no size.
+            // Fails for a terminal that is gone, which has no size.
             let _ = terminal::resize(master, columns, rows);
         }
     }

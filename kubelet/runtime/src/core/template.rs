@@ -49,7 +49,9 @@ impl Template {
                     *kept = Some(socket);
                     return Ok(ours);
                 }
-                Err(Failure::Lost(error)) => tracing::warn!(%error, "the template of shims is lost: another is started"),
+                Err(Failure::Lost(error)) => {
+                    tracing::warn!(%error, "the template of shims is lost: another is started")
+                }
                 Err(Failure::Refused(text)) => {
                     *kept = Some(socket);
                     return Err(io::Error::other(format!("start shim: {text}")));

@@ -261,7 +261,9 @@ impl Archive {
             digest = ours.digest;
         }
         let (Some(config), Some(layers)) = (document.config, document.layers) else { return Ok(None) };
-        if !config.media_type.is_empty() && !config.media_type.contains("image.v1+json") {
+        // OCI's and Docker's; an artifact's config is of another type.
+        let kinds = ["image.config.v1+json", "image.v1+json"];
+        if !config.media_type.is_empty() && !kinds.iter().any(|kind| config.media_type.ends_with(kind)) {
             return Ok(None);
         }
         let repository = |tag: &String| Reference::parse(tag).map(|reference| reference.name());

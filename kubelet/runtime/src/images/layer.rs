@@ -77,6 +77,32 @@ fn unpack_plain(stream: impl Read, directory: &Path) -> io::Result<(String, u64)
     Ok((hashing.digest(), layer.size))
 }
 
+/// A numeric field that holds nothing is 0, as Go's reader has it; some writers leave those empty that they have no
+/// value for.
+fn blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
+}
+
+fn mode(header: &tar::Header) -> io::Result<u32> {
+    if blank(&header.as_old().mode) { Ok(0) } else { header.mode() }
+}
+
+fn owner(header: &tar::Header) -> io::Result<(u32, u32)> {
+    let old = header.as_old();
+    let uid = if blank(&old.uid) { 0 } else { header.uid()? };
+    let gid = if blank(&old.gid) { 0 } else { header.gid()? };
+    Ok((uid as u32, gid as u32))
+}
+
+fn device(header: &tar::Header) -> io::Result<(u32, u32)> {
+    let fields = header.as_ustar().map(|ustar| (ustar.dev_major, ustar.dev_minor));
+    let fields = fields.or_else(|| header.as_gnu().map(|gnu| (gnu.dev_major, gnu.dev_minor)));
+    let (no_major, no_minor) = fields.map_or((true, true), |(major, minor)| (blank(&major), blank(&minor)));
+    let major = if no_major { None } else { header.device_major()? };
+    let minor = if no_minor { None } else { header.device_minor()? };
+    Ok((major.unwrap_or(0), minor.unwrap_or(0)))
+}
+
 fn bad(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
@@ -179,8 +205,9 @@ impl Layer {
         }
         let header = entry.header();
         let root: OwnedFd = self.root.try_clone()?.into();
-        at::set_owner(&root, c".", header.uid()? as u32, header.gid()? as u32)?;
-        at::set_mode(&root, c".", header.mode()? & 0o7777)
+        let (uid, gid) = owner(header)?;
+        at::set_owner(&root, c".", uid, gid)?;
+        at::set_mode(&root, c".", mode(header)? & 0o7777)
     }
 
     /// A mark that lower layers' files are hidden. It does not concern files of this layer (OCI image-spec, layer.md).
@@ -233,7 +260,7 @@ impl Layer {
                 self.hard_link(&target, name)
             }
             EntryType::Char | EntryType::Block => {
-                let (major, minor) = (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0));
+                let (major, minor) = device(header)?;
                 let kind = if kind == EntryType::Char { libc::S_IFCHR } else { libc::S_IFBLK };
                 at::make_node(self.parent()?, name, kind, major, minor)
             }
@@ -259,10 +286,10 @@ impl Layer {
         if kind == EntryType::Link {
             return Ok(());
         }
-        let (uid, gid) = (entry.header().uid()?, entry.header().gid()?);
-        let (mode, mtime) = (entry.header().mode()?, entry.header().mtime().unwrap_or(0));
+        let (uid, gid) = owner(entry.header())?;
+        let (mode, mtime) = (mode(entry.header())?, entry.header().mtime().unwrap_or(0));
         let parent = self.parent()?;
-        at::set_owner(parent, name, uid as u32, gid as u32)?;
+        at::set_owner(parent, name, uid, gid)?;
         if kind != EntryType::Symlink {
             at::set_mode(parent, name, mode & 0o7777)?;
         }

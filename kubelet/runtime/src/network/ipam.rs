@@ -60,29 +60,31 @@ pub struct Ipam {
 }
 
 impl Ipam {
-    /// The owner's address: the one it has, else the free one that nobody had for longest.
-    pub fn allocate(&mut self, owner: &str) -> Result<Ipv4Addr, String> {
+    /// The owner's address: the one it has, else the free one that nobody had for longest. And whether somebody had it
+    /// before.
+    pub fn allocate(&mut self, owner: &str) -> Result<(Ipv4Addr, bool), String> {
         let cidr = self.cidr.ok_or("the node has no Pod CIDR yet")?;
         if let Some((address, _)) = self.taken.iter().find(|(_, of)| *of == owner) {
-            return Ok(*address);
+            return Ok((*address, false));
         }
         let free = cidr.hosts().map(|number| cidr.address(number)).filter(|address| !self.taken.contains_key(address));
         let oldest = free.min_by_key(|address| self.released.get(address).copied().unwrap_or(0));
         let address = oldest.ok_or_else(|| format!("no free address in Pod CIDR {cidr}"))?;
-        self.released.remove(&address);
+        let used_before = self.released.remove(&address).is_some();
         self.taken.insert(address, owner.to_owned());
-        Ok(address)
+        Ok((address, used_before))
     }
 
-    /// Gives back what the owner has.
-    pub fn release(&mut self, owner: &str) {
+    /// Gives back what the owner has; false when that is nothing.
+    pub fn release(&mut self, owner: &str) -> bool {
         let of_owner: Vec<Ipv4Addr> =
             self.taken.iter().filter(|(_, of)| *of == owner).map(|(address, _)| *address).collect();
-        for address in of_owner {
-            self.taken.remove(&address);
+        for address in &of_owner {
+            self.taken.remove(address);
             self.clock += 1;
-            self.released.insert(address, self.clock);
+            self.released.insert(*address, self.clock);
         }
+        !of_owner.is_empty()
     }
 
     /// Gives back what belongs to owners that are not there any more.
@@ -122,15 +124,15 @@ mod tests {
     #[test]
     fn addresses_are_given_once_and_reused_last() {
         let mut ipam = ipam("10.244.3.0/29");
-        let first = ipam.allocate("a").unwrap();
+        let (first, used_before) = ipam.allocate("a").unwrap();
+        assert!(!used_before);
         assert_eq!(first, Ipv4Addr::new(10, 244, 3, 2));
-        assert_eq!(ipam.allocate("a").unwrap(), first, "a repeated request has the same answer");
-        assert_eq!(ipam.allocate("b").unwrap(), Ipv4Addr::new(10, 244, 3, 3));
-        ipam.release("a");
-        ipam.release("b");
-        let later: Vec<u8> = ["c", "d", "e"].iter().map(|who| ipam.allocate(who).unwrap().octets()[3]).collect();
+        assert_eq!(ipam.allocate("a").unwrap().0, first, "a repeated request has the same answer");
+        assert_eq!(ipam.allocate("b").unwrap().0, Ipv4Addr::new(10, 244, 3, 3));
+        assert!(ipam.release("a") && ipam.release("b") && !ipam.release("b"));
+        let later: Vec<u8> = ["c", "d", "e"].iter().map(|who| ipam.allocate(who).unwrap().0.octets()[3]).collect();
         assert_eq!(later, [4, 5, 6], "those never used come before those given back");
-        assert_eq!(ipam.allocate("f").unwrap(), first, "the one given back longest ago comes next");
+        assert_eq!(ipam.allocate("f").unwrap(), (first, true), "the one given back longest ago comes next");
         ipam.allocate("g").unwrap();
         assert_eq!(ipam.allocate("h").unwrap_err(), "no free address in Pod CIDR 10.244.3.0/29");
     }
@@ -139,7 +141,7 @@ mod tests {
     fn owners_that_are_gone_lose_their_addresses() {
         let mut ipam = ipam("10.0.0.0/24");
         ipam.allocate("a").unwrap();
-        let b = ipam.allocate("b").unwrap();
+        let (b, _) = ipam.allocate("b").unwrap();
         ipam.retain(|owner| owner == "b");
         assert_eq!(ipam.taken.into_iter().collect::<Vec<_>>(), [(b, "b".to_owned())]);
     }

@@ -173,12 +173,8 @@ mod tests {
     use super::*;
 
     fn lead(protocol: &str, host_ip: &str, host_port: u16) -> Option<Lead> {
-        let mapping = PortMapping {
-            protocol: protocol.to_owned(),
-            container_port: 80,
-            host_port,
-            host_ip: host_ip.to_owned(),
-        };
+        let mapping =
+            PortMapping { protocol: protocol.to_owned(), container_port: 80, host_port, host_ip: host_ip.to_owned() };
         Lead::new(&mapping, Ipv4Addr::new(10, 244, 0, 2))
     }
 

@@ -1,8 +1,5 @@
 //! The last steps of a process before its program: no new privileges, the system call filter, capabilities.
 
-use std::io;
-use std::path::Path;
-
 use libcontainer::oci_spec::runtime::{LinuxCapabilities, Spec};
 
 use crate::syscall::process;
@@ -16,16 +13,13 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Reads what the core left in the container's directory; to be called while that can be reached.
-    pub fn read(bundle: &Path, spec: &Spec) -> Result<Confinement, String> {
-        let path = bundle.join(crate::seccomp::FILE);
-        let filter = match std::fs::read(&path) {
-            Ok(program) => Some(program),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(format!("read {}: {error}", path.display())),
-        };
-        let text = spec.annotations().as_ref().and_then(|all| all.get(crate::spec::CAPABILITIES));
-        let text = text.ok_or("the container's capabilities are not known")?;
+    /// Reads what the core left in the specification; to be called while the filter's file can be reached.
+    pub fn read(spec: &Spec) -> Result<Confinement, String> {
+        let annotation = |name: &str| spec.annotations().as_ref().and_then(|all| all.get(name));
+        let filter = annotation(crate::spec::FILTER)
+            .map(|path| std::fs::read(path).map_err(|error| format!("read system call filter {path}: {error}")))
+            .transpose()?;
+        let text = annotation(crate::spec::CAPABILITIES).ok_or("the container's capabilities are not known")?;
         let capabilities = serde_json::from_str(text).map_err(|error| format!("read capabilities: {error}"))?;
         let process = spec.process().as_ref().and_then(libcontainer::oci_spec::runtime::Process::no_new_privileges);
         Ok(Confinement { filter, capabilities, no_new_privileges: process.unwrap_or(false) })

@@ -36,7 +36,7 @@ pub fn child(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3]
 fn enter(exec: &ExecSpec, target: &Target<'_>, streams: [Option<OwnedFd>; 3], status: Sender) -> Result<(), String> {
     let path = target.bundle.join("config.json");
     let spec = Spec::load(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
-    let confinement = Confinement::read(target.bundle, &spec)?;
+    let confinement = Confinement::read(&spec)?;
     let pidfd = process::pidfd(target.pid).map_err(|error| format!("open process {}: {error}", target.pid))?;
     target.placement.join().map_err(|error| error.to_string())?;
     inherit_oom_score(target.pid);

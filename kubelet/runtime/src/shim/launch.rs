@@ -40,7 +40,7 @@ fn prepare(
 ) -> Result<(Vec<String>, Confinement), String> {
     let path = start.bundle.join("config.json");
     let spec = Spec::load(&path).map_err(|error| chain(&error))?;
-    let confinement = Confinement::read(&start.bundle, &spec)?;
+    let confinement = Confinement::read(&spec)?;
     let process = spec.process().as_ref().ok_or("the container has no process")?;
     start.placement.join().map_err(|error| error.to_string())?;
     // Lowering it takes CAP_SYS_RESOURCE, which a node may lack.
@@ -70,7 +70,15 @@ fn console(slave: &OwnedFd) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     const CONSOLE: &str = "/dev/console";
     let options = &mut fs::File::options();
-    drop(options.write(true).create(true).truncate(false).mode(0o666).custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY).open(CONSOLE)?);
+    drop(
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o666)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY)
+            .open(CONSOLE)?,
+    );
     mount::attach_tree(&mount::clone_file(slave)?, CONSOLE.as_ref())?;
     Ok(())
 }

@@ -29,8 +29,8 @@ pub(crate) use template::TITLE;
 use self::protocol::{Envelope, Message, Reply, Request};
 use crate::syscall::{process, socket};
 
-/// Runs as the template of shims, which forks one for each Pod: standard input is a sequenced-packet socket to the core.
-/// Of the arguments only the last counts, [`TITLE`], and only for people who look at `ps`. Never returns.
+/// Runs as the template of shims, which forks one for each Pod: standard input is a sequenced-packet socket to the
+/// core. Of the arguments only the last counts, [`TITLE`], and only for people who look at `ps`. Never returns.
 pub fn main(_args: &[OsString]) -> ! {
     process::keep_heap_small();
     process::set_name(c"cox-shim");

@@ -10,7 +10,7 @@ use super::log::{Lines, LogFile, Stream, timestamp, unix_nanos};
 const CHUNK: usize = 16 * 1024;
 /// Chunks read in one go, so that one container cannot keep the others waiting.
 const CHUNKS: usize = 8;
-/// What is kept for an attached client that reads slowly, after its container has ended.
+/// How far an attached client may be behind.
 const PENDING_LIMIT: usize = 1 << 20;
 
 /// One of a container's output streams.
@@ -27,6 +27,7 @@ pub struct Tap {
     pub stream: Stream,
     pub fd: OwnedFd,
     pending: Vec<u8>,
+    overrun: bool,
 }
 
 /// What became of a read or write.
@@ -60,10 +61,6 @@ impl Output {
                     for tap in taps.iter_mut().filter(|tap| tap.stream == self.stream) {
                         tap.write(bytes);
                     }
-                    if taps.iter().any(Tap::blocked) {
-                        flow = Flow::Idle;
-                        break;
-                    }
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
@@ -87,12 +84,17 @@ impl Output {
 
 impl Tap {
     pub fn new(token: u64, stream: Stream, fd: OwnedFd) -> Tap {
-        Tap { token, stream, fd, pending: Vec::new() }
+        Tap { token, stream, fd, pending: Vec::new(), overrun: false }
     }
 
     /// The client has not taken what it was given.
     pub fn blocked(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// The client is so far behind that something of the output was not kept for it.
+    pub fn overrun(&self) -> bool {
+        self.overrun
     }
 
     fn write(&mut self, mut bytes: &[u8]) {
@@ -107,6 +109,8 @@ impl Tap {
         }
         if self.pending.len() + bytes.len() <= PENDING_LIMIT {
             self.pending.extend_from_slice(bytes);
+        } else {
+            self.overrun = true;
         }
     }
 

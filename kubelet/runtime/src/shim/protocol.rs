@@ -98,7 +98,8 @@ pub enum Request {
     KillExec {
         exec: u64,
     },
-    /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered at the end.
+    /// Descriptors: where copies of the output go, as `streams` says (stdin never). Answered when that is so, and at
+    /// the end.
     Attach {
         container: String,
         streams: [bool; 3],
@@ -116,7 +117,7 @@ pub enum Request {
     },
     /// What runs, for a core that was away.
     List,
-    /// Ends every process of the Pod, gives back the network and ends the shim.
+    /// Ends every process of the Pod, and the shim; its namespaces and its network go with it.
     Shutdown,
 }
 
@@ -155,6 +156,8 @@ pub enum Reply {
     },
     /// An exec has begun: with a terminal, its descriptor comes along.
     ExecStarted,
+    /// The client sees all output from now on.
+    Attached,
     ExecEnded {
         code: i32,
     },

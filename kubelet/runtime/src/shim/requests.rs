@@ -51,7 +51,10 @@ impl Shim {
             Request::KillExec { exec } => self.kill_exec(core, exec),
             Request::ReopenLog { container } => self.reopen_log(&container),
             Request::Remove { container } => self.remove(&container),
-            Request::Shutdown => self.disconnect(),
+            Request::Shutdown => {
+                self.shut_down();
+                Ok(())
+            }
         };
         let reply = match done {
             Ok(()) => Reply::Done,
@@ -82,7 +85,8 @@ impl Shim {
             terminal: None,
         };
         self.containers.insert(spec.id.clone(), container);
-        let streams = if spec.tty { [None, None, None] } else { self.streams(spec).map_err(|e| format!("make pipes: {e}"))? };
+        let streams =
+            if spec.tty { [None, None, None] } else { self.streams(spec).map_err(|e| format!("make pipes: {e}"))? };
         let (ours, theirs) = socket::pair().map_err(|error| format!("make status channel: {error}"))?;
         let status = Sender::new(&theirs);
         let pid = self.fork_first(spec, || launch::child(spec, &streams, &trees, status))?;
@@ -153,7 +157,7 @@ impl Shim {
             let copy = terminal.try_clone();
             container.terminal = Some(terminal);
             if let Ok(copy) = copy {
-                // Without a watch the terminal still works, only its log stays empty.
+                // Fails for want of memory: the terminal still works, only its log stays empty.
                 let _ = self.watch_output(&id, Stream::Stdout, copy);
             }
         }
@@ -230,6 +234,7 @@ impl Shim {
             self.container(id)?.taps.push(Tap::new(token, stream, fd));
         }
         self.container(id)?.clients.push(client);
+        self.reply(core, number, Reply::Attached);
         Ok(())
     }
 
@@ -287,19 +292,5 @@ impl Shim {
         {
             self.sources.remove(&token);
         }
-    }
-
-    /// The link first: the namespace itself is taken apart later, and its name and address are wanted again.
-    fn disconnect(&mut self) -> Result<()> {
-        if self.has_network {
-            let mut batch = crate::syscall::netlink::Batch::default();
-            batch.delete_link("eth0");
-            crate::syscall::netlink::Socket::open()
-                .and_then(|socket| socket.apply(&batch))
-                .or_else(|error| if error.to_string().contains("ENODEV") { Ok(()) } else { Err(error) })
-                .map_err(|error| format!("take down Pod network: {error}"))?;
-        }
-        self.shut_down();
-        Ok(())
     }
 }

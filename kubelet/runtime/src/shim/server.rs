@@ -65,7 +65,6 @@ pub struct Shim {
     unclaimed: Vec<(i32, i32, i32)>,
     /// First process of the Pod's shared PID namespace.
     pub(super) pod_process: Option<i32>,
-    pub(super) has_network: bool,
     /// (core, number) of requests to list, which wait for what is starting.
     pub(super) lists: Vec<(u64, u64)>,
     ended: bool,
@@ -85,7 +84,6 @@ impl Shim {
             execs: Vec::new(),
             unclaimed: Vec::new(),
             pod_process,
-            has_network: spec.network.is_some(),
             lists: Vec::new(),
             ended: false,
         };
@@ -177,7 +175,7 @@ impl Shim {
         let Ok(core) = socket::accept(listener) else { return };
         let connected = self.sources.values().filter(|source| matches!(source, Source::Core(_))).count();
         if connected < CORES {
-            // Refused by dropping it; the core tries again.
+            // Where it cannot be watched it is refused by dropping it; the core tries again.
             let _ = self.add(Source::Core(core), EpollFlags::EPOLLIN);
         }
     }
@@ -262,6 +260,7 @@ impl Shim {
         for output in &mut container.outputs {
             while output.pump(&mut container.log, &mut container.taps) == Flow::More {}
         }
+        container.taps.retain(|tap| !tap.overrun());
         let exit = Exit { code, signal, oom_killed, started_at, finished_at: unix_nanos(), start_error: String::new() };
         // A full disk: cores that are connected learn it by message, later ones by asking.
         drop(container.record(&exit));
@@ -290,17 +289,27 @@ impl Shim {
             container.outputs.swap_remove(at);
             self.sources.remove(&token);
         }
+        self.let_go_of_slow(&id);
         self.set_interest(&id);
     }
 
-    /// While a client has not taken its copy, the output waits: what is lost otherwise is what the client wants to see.
+    /// A client that does not keep up does not keep the container waiting: it is told that this is the end.
+    fn let_go_of_slow(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if !container.taps.iter().any(super::output::Tap::overrun) {
+            return;
+        }
+        let (slow, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut container.taps).into_iter().partition(super::output::Tap::overrun);
+        container.taps = kept;
+        for tap in slow {
+            self.sources.remove(&tap.token);
+        }
+        self.answer_clients(id);
+    }
+
     fn set_interest(&mut self, id: &str) {
         let Some(container) = self.containers.get(id) else { return };
-        let waiting = container.taps.iter().any(super::output::Tap::blocked);
-        let flags = if waiting { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        for output in &container.outputs {
-            self.watch(output.fd.as_fd(), output.token, flags);
-        }
         for tap in &container.taps {
             let flags = if tap.blocked() { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
             self.watch(tap.fd.as_fd(), tap.token, flags);
@@ -358,8 +367,8 @@ impl Shim {
             }
         }
         if let Some(pid) = self.pod_process {
-            // Gone already is as good.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+            // It fails for one that is gone already, which is as good.
+            let _ = process::signal(pid, libc::SIGKILL);
         }
         self.ended = true;
     }

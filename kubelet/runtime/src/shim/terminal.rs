@@ -10,7 +10,8 @@ use crate::syscall::terminal as kernel;
 /// Device number of the terminal multiplexer, 5:2 (mknod_ptmx in the kernel's devpts).
 const MULTIPLEXER: u64 = 0x502;
 
-/// Opens a terminal, makes it this session's controlling one and the standard streams, and returns its master and itself.
+/// Opens a terminal, makes it this session's controlling one and the standard streams, and returns its master and
+/// itself.
 pub fn open(uid: u32) -> std::io::Result<(OwnedFd, OwnedFd)> {
     let master = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/pts/ptmx")?;
     let metadata = master.metadata()?;

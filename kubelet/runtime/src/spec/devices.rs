@@ -66,8 +66,8 @@ fn kind(metadata: &fs::Metadata) -> Option<&'static str> {
     }
 }
 
-/// What every container may use: any node may be made, and these opened: null, zero, full, random, urandom, tty, console,
-/// ptmx and the terminals of its own devpts (runc's list).
+/// What every container may use: any node may be made, and these opened: null, zero, full, random, urandom, tty,
+/// console, ptmx and the terminals of its own devpts (runc's list).
 const ALWAYS: [&str; 11] = [
     "c *:* m",
     "b *:* m",

@@ -42,6 +42,15 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The annotation that has the process's capabilities: the shim takes them on itself, after the system call filter,
 /// for which libcontainer would leave no privilege.
 pub const CAPABILITIES: &str = "cox/capabilities";
+/// The annotation that names the file with the process's compiled system call filter.
+pub const FILTER: &str = "cox/seccomp";
+
+/// Adds an annotation to what [`build`] made.
+pub fn annotate(specification: &mut Value, name: &str, value: &str) {
+    if let Some(annotations) = specification.get_mut("annotations") {
+        set(annotations, name, json!(value));
+    }
+}
 
 /// The content of `config.json`, and the system call filter, which the shim loads itself. The error says what of the
 /// wishes cannot be.

@@ -276,6 +276,7 @@ pub fn kill_tree(root: i32) {
     let mut at = 0;
     while let Some(pid) = found.get(at).copied().filter(|_| found.len() < MOST) {
         at += 1;
+        // These signals exist; a process that is gone meanwhile is as good.
         let _ = signal(pid, libc::SIGSTOP);
         let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for thread in threads.flatten() {
@@ -284,7 +285,7 @@ pub fn kill_tree(root: i32) {
         }
     }
     for pid in found {
-        // Gone meanwhile is as good.
+        // As above.
         let _ = signal(pid, libc::SIGKILL);
     }
 }

@@ -130,9 +130,7 @@ impl Node {
     /// Everything that this node has in the kernel and in its directories.
     pub fn traces(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        found.extend(
-            links(&self.config.cluster_id).into_iter().filter(|name| !name.ends_with("gw") && !name.ends_with("gp")),
-        );
+        found.extend(self.links());
         for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
             if line.contains(&*self.directory.path().to_string_lossy()) {
                 found.insert(line.to_owned());
@@ -150,6 +148,22 @@ impl Node {
         }
         found.extend(processes(&self.directory.path().to_string_lossy()));
         found
+    }
+}
+
+impl Node {
+    /// Links of Pods. Those of Pods that are gone vanish with their namespaces, which the kernel takes apart later.
+    fn links(&self) -> Vec<String> {
+        let start = std::time::Instant::now();
+        let running = names(&self.config.root.join("sandboxes")).len();
+        loop {
+            let mut links = links(&self.config.cluster_id);
+            links.retain(|name| !name.ends_with("gw") && !name.ends_with("gp"));
+            if links.len() <= running || start.elapsed() > LIMIT {
+                return links;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

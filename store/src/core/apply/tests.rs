@@ -4,11 +4,11 @@ use super::*;
 use crate::kv::RangeRequest;
 
 fn put(key: &'static str, value: &'static str) -> Op {
-    Op::Put { key: key.into(), value: value.into(), lease: 0, prev_kv: true }
+    Op::Put(PutRequest { key: key.into(), value: value.into(), prev_kv: true, ..Default::default() })
 }
 
 fn leased(key: &'static str, lease: i64) -> Op {
-    Op::Put { key: key.into(), value: Bytes::new(), lease, prev_kv: false }
+    Op::Put(PutRequest { key: key.into(), value: Bytes::new(), lease, ..Default::default() })
 }
 
 fn range(key: &'static str, revision: i64) -> Op {

@@ -1,6 +1,9 @@
 //! The table of what is measured: names, the reference's figures, the goals, and the function of each row.
 
 mod api;
+mod pod;
+mod runtime;
+mod schedule;
 mod service;
 mod start;
 
@@ -156,6 +159,15 @@ pub const ROWS: &[Row] = &[
         measure: measure!(api::watch, 500),
     },
     Row {
+        name: "schedule/deployment",
+        what: "2,000-Pod Deployment over 1,000 fake nodes, all bound",
+        unit: "Pods/s",
+        reference: Some(255.0),
+        goal: Goal::Times(8.0),
+        needs: Needs::Any,
+        measure: measure!(schedule::deployment),
+    },
+    Row {
         name: "service/first-answer",
         what: "Service create to its first answer, p50",
         unit: "ms",
@@ -163,6 +175,60 @@ pub const ROWS: &[Row] = &[
         goal: Goal::AtMost(50.0),
         needs: Needs::Own,
         measure: measure!(service::first_answer),
+    },
+    Row {
+        name: "pod/start-p50",
+        what: "Pod create to Running, image present, p50",
+        unit: "ms",
+        reference: Some(223.0),
+        goal: Goal::AtMost(60.0),
+        needs: Needs::Own,
+        measure: measure!(pod::start, 50),
+    },
+    Row {
+        name: "pod/start-p99",
+        what: "Pod create to Running, image present, p99",
+        unit: "ms",
+        reference: None,
+        goal: Goal::AtMost(120.0),
+        needs: Needs::Own,
+        measure: measure!(pod::start, 99),
+    },
+    Row {
+        name: "pod/many",
+        what: "60 Pods at once, all Running",
+        unit: "/s",
+        reference: Some(7.0),
+        goal: Goal::AtLeast(20.0),
+        needs: Needs::Own,
+        measure: measure!(pod::many),
+    },
+    Row {
+        name: "pod/delete-p50",
+        what: "Pod delete to gone, ends on SIGTERM, p50",
+        unit: "ms",
+        reference: Some(1180.0),
+        goal: Goal::AtMost(100.0),
+        needs: Needs::Own,
+        measure: measure!(pod::delete, 50),
+    },
+    Row {
+        name: "pod/memory",
+        what: "memory per running Pod outside the container",
+        unit: "MB",
+        reference: Some(15.8),
+        goal: Goal::AtMost(1.5),
+        needs: Needs::Own,
+        measure: measure!(pod::memory),
+    },
+    Row {
+        name: "runtime/start",
+        what: "runtime alone, sandbox and container to started",
+        unit: "ms",
+        reference: None,
+        goal: Goal::AtMost(25.0),
+        needs: Needs::Prepared,
+        measure: measure!(runtime::create_to_started),
     },
 ];
 

@@ -9,7 +9,7 @@ use kubelet_runtime::images::Store;
 use store::command::{self, Command};
 use store::disk::{Disk as _, RealDisk};
 use store::wal::record::{self, Kind, Parsed, Place};
-use store::{Compare, CompareResult, CompareTarget, Op, RangeRequest, TxnRequest};
+use store::{Compare, CompareResult, CompareTarget, Op, PutRequest, RangeRequest, TxnRequest};
 
 use super::{Target, seen};
 use crate::corpus::texts;
@@ -57,7 +57,7 @@ fn commands() -> Vec<Vec<u8>> {
             compare(CompareTarget::Value(key("v")), CompareResult::NotEqual),
         ],
         success: vec![
-            Op::Put { key: key("/registry/a"), value: key("value"), lease: 3, prev_kv: true },
+            Op::Put(PutRequest { key: key("/registry/a"), value: key("value"), lease: 3, prev_kv: true, ..PutRequest::default() }),
             Op::Delete { start: key("a"), end: key("b"), prev_kv: false },
         ],
         failure: vec![

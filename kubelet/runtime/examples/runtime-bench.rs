@@ -1,6 +1,6 @@
 //! Measures the runtime core alone: sandbox and container, create to started; stop and remove; memory of a shim.
-//! `bench IMAGE.tar COMMAND… ` loads the archive and runs the command, which should sleep. Run as root, in a network
-//! namespace of its own: `unshare -n target/release/examples/bench image.tar /bin/sleep 1000`.
+//! `runtime-bench IMAGE.tar COMMAND…` loads the archive and runs the command, which should sleep. Run as root, in a
+//! network namespace of its own: `unshare -n target/release/examples/runtime-bench image.tar /bin/sleep 1000`.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         kubelet_runtime::shim::main(args.get(1..).unwrap_or(&[]));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (archive, command) = args.split_first().ok_or("usage: bench IMAGE.tar COMMAND…")?;
+    let (archive, command) = args.split_first().ok_or("usage: runtime-bench IMAGE.tar COMMAND…")?;
     let command = command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     runtime.block_on(bench(archive.as_ref(), command))
 }

@@ -1,0 +1,130 @@
+//! A full disk: writes are refused with upstream's words, reads and watches go on, and with room again writes do too.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::Value;
+use testkit::cluster::{Cluster, PATIENCE};
+use testkit::disk::SmallDisk;
+use testkit::wait_for;
+
+const COX: &str = env!("CARGO_BIN_EXE_cox");
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// A ConfigMap of about so many bytes.
+fn config_map(name: &str, bytes: usize) -> String {
+    let value = "x".repeat(bytes);
+    format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"value":"{value}"}}}}"#)
+}
+
+/// Names and lengths of what the API has of the test's own.
+fn listed(cluster: &Cluster) -> BTreeMap<String, usize> {
+    let list: Value = serde_json::from_str(&cluster.kubectl(&["get", "--raw", CONFIG_MAPS]).unwrap()).unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    let ours = items.filter_map(|item| {
+        Some((item["metadata"]["name"].as_str()?.to_owned(), item["data"]["value"].as_str()?.len()))
+    });
+    ours.collect()
+}
+
+fn create(cluster: &Cluster, name: &str, bytes: usize) -> anyhow::Result<()> {
+    cluster.feed(&["create", "-f", "-"], &config_map(name, bytes)).map(drop)
+}
+
+/// `kubectl get --watch` of ConfigMaps, by name.
+struct Watch {
+    kubectl: Child,
+    names: Receiver<String>,
+}
+
+impl Watch {
+    fn start(cluster: &Cluster) -> Self {
+        let words = ["get", "configmaps", "--watch", "--no-headers", "-o", "custom-columns=:metadata.name"];
+        let mut kubectl = cluster.kubectl_command(&words).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(kubectl.stdout.take().unwrap()).lines();
+        let (sender, names) = channel();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line.trim().to_owned()))
+        });
+        Self { kubectl, names }
+    }
+
+    fn hears(&self, name: &str) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.names.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())).unwrap() != name {}
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.kubectl.kill().unwrap();
+        self.kubectl.wait().unwrap();
+    }
+}
+
+/// Writes until the disk has no room for more; what was refused, and the answer.
+fn until_refused(cluster: &Cluster, prefix: &str, kept: &mut BTreeMap<String, usize>) -> (String, String) {
+    const BYTES: usize = 400_000;
+    // The log's room is made ahead: what fits is still taken.
+    for number in 0..100 {
+        let name = format!("{prefix}-{number:03}");
+        match create(cluster, &name, BYTES) {
+            Ok(()) => drop(kept.insert(name, BYTES)),
+            Err(error) => return (name, format!("{error:#}")),
+        }
+    }
+    panic!("40 MB fit on a full disk");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
+    let disk = SmallDisk::new(96).unwrap();
+    let cluster = Cluster::up_at(&disk.path().join("data"), COX, &[]).unwrap();
+    create(&cluster, "before", 10).unwrap();
+    let watch = Watch::start(&cluster);
+    watch.hears("before");
+    let mut kept = BTreeMap::from([("before".to_owned(), 10)]);
+
+    disk.fill().unwrap();
+    let (name, why) = until_refused(&cluster, "first", &mut kept);
+    assert!(why.contains("Error from server:") && why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
+    assert!(!why.contains("InternalError"), "{why}");
+    // Reads and watches go on, old and new ones; every further write is refused as well, and changes nothing.
+    assert_eq!(listed(&cluster), kept);
+    for verb in [&["delete", "configmap", "before"][..], &["label", "configmap", "before", "a=b"]] {
+        let why = cluster.kubectl_fails(verb).unwrap();
+        assert!(why.contains("etcdserver: mvcc: database space exceeded"), "{verb:?}: {why}");
+    }
+    assert_eq!(listed(&cluster), kept);
+    assert!(!kept.contains_key(&name));
+    let second = Watch::start(&cluster);
+    second.hears("before");
+
+    // Room again: writes go on by themselves, and who watched hears of them.
+    disk.make_room().unwrap();
+    wait_for("writes to go on", PATIENCE, || create(&cluster, "after", 1000).map(Some)).unwrap();
+    kept.insert("after".to_owned(), 1000);
+    watch.hears("after");
+    second.hears("after");
+
+    // A crash on a full disk loses nothing. The next process serves, or says why it cannot.
+    disk.fill().unwrap();
+    let (_, why) = until_refused(&cluster, "second", &mut kept);
+    assert!(why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
+    cluster.kill().unwrap();
+    match cluster.start() {
+        Ok(_) => {
+            assert_eq!(listed(&cluster), kept);
+            cluster.kill().unwrap();
+        }
+        Err(error) => assert!(format!("{error:#}").contains("No space left on device"), "{error:#}"),
+    }
+    disk.make_room().unwrap();
+    cluster.start().unwrap();
+    assert_eq!(listed(&cluster), kept);
+    create(&cluster, "last", 10).unwrap();
+}
