@@ -104,6 +104,8 @@ fn band(size: u32, part: u32, most: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
