@@ -1,7 +1,6 @@
 //! A range of numbers to give out, with upstream's bands: the lower part is left for those who choose themselves.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
 
 use crate::config::Network;
 
@@ -105,6 +104,8 @@ fn band(size: u32, part: u32, most: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
