@@ -214,7 +214,7 @@ async fn a_node_changes_only_itself_and_not_what_others_go_by() {
         ("POST", leases, &lease("two"), 403),
         ("GET", &format!("{leases}/one"), "", 200),
         ("GET", &format!("{leases}/two"), "", 403),
-        ("GET", "/api/v1/nodes", "", 403),
+        ("GET", "/api/v1/pods", "", 403),
         ("GET", "/api/v1/secrets", "", 403),
         ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles", "", 403),
         ("POST", "/api/v1/namespaces", r#"{"metadata":{"name":"x"}}"#, 403),

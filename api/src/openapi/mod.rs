@@ -359,7 +359,10 @@ mod tests {
     #[test]
     fn the_v2_document_is_the_published_one() {
         let Some(theirs) = published::document("swagger.json") else { return };
-        assert_same("swagger", &v2(&published::everything()), &theirs);
+        let mut ours: Value = serde_json::from_slice(&v2(&published::everything())).unwrap();
+        // metrics.k8s.io is ours to publish: upstream's is another server's.
+        ours["definitions"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("io.k8s.metrics."));
+        assert_same("swagger", ours.to_string().as_bytes(), &theirs);
     }
 
     #[test]

@@ -239,11 +239,11 @@ mod tests {
         assert_eq!(chunk.as_ptr(), again.as_ptr());
         let (none, end, _) = ring.joined(5, 1000, "").unwrap().unwrap();
         assert!(none.is_empty() && end == 5);
-        let (bounded, end, _) = ring.joined(0, 8, "ns").unwrap().unwrap();
+        let (bounded, bounded_end, _) = ring.joined(0, 8, "ns").unwrap().unwrap();
         assert!(ring.joined(0, 100, "other").unwrap().is_none());
         ring.push(event(6));
         let (more, end, _) = ring.joined(1, 1000, "").unwrap().unwrap();
         assert_eq!((more.len(), end), (25, 6));
-        assert_eq!((&bounded[..], end), (&b"0001\n0002\n"[..], 2));
+        assert_eq!((&bounded[..], bounded_end), (&b"0001\n0002\n"[..], 2));
     }
 }

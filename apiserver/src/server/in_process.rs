@@ -24,7 +24,7 @@ pub struct InProcess {
 
 impl Server {
     /// The pipeline under a given identity; authorization and all else apply as to any client. Answers come without
-    /// managedFields, as if each request had asked for that: no component looks at them, and an update that leaves them
+    /// managedFields, as if each request had asked for that, unless it says otherwise: no component looks at them, and an update that leaves them
     /// out keeps them.
     pub fn in_process(&self, user: UserInfo) -> InProcess {
         InProcess { server: self.shared.clone(), peer: Peer::Trusted(Arc::new(user)) }
@@ -47,7 +47,7 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let (server, peer) = (self.server.clone(), self.peer.clone());
         let (mut parts, body) = request.into_parts();
-        parts.headers.insert(OMIT, HeaderValue::from_static("managedFields"));
+        parts.headers.entry(OMIT).or_insert(HeaderValue::from_static("managedFields"));
         Box::pin(async move { Ok(entry::handle(&server, parts, ReqBody::new(body), &peer).await) })
     }
 }

@@ -69,7 +69,9 @@ pub async fn over(store: Arc<Memory>) -> Cluster {
 }
 
 impl Cluster {
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+    /// Answers are whole, as to any client; components get theirs without managedFields.
+    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Answer {
+        request.headers_mut().insert("cox-omit", http::HeaderValue::from_static("nothing"));
         send(&self.admin, request).await
     }
 

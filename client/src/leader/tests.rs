@@ -43,7 +43,10 @@ impl Server {
         self.requests.lock().push(method.clone());
         let mut lease = self.lease.lock();
         let version = lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
-        let refuse = |code: StatusCode| (code, json!({"kind": "Status", "status": "Failure", "code": code.as_u16()}));
+        let refuse = |code: StatusCode| {
+            let reason = if code == StatusCode::NOT_FOUND { "NotFound" } else { "Conflict" };
+            (code, json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code.as_u16()}))
+        };
         let next = match (method, &version) {
             (&Method::GET, Some(_)) => return (StatusCode::OK, lease.clone().unwrap()),
             (&Method::POST, None) => 1,
