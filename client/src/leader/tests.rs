@@ -43,15 +43,19 @@ impl Server {
         self.requests.lock().push(method.clone());
         let mut lease = self.lease.lock();
         let version = lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
-        let refuse = |code: StatusCode| (code, json!({"kind": "Status", "status": "Failure", "code": code.as_u16()}));
+        let refuse = |code: StatusCode, reason: &str| {
+            let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason,
+                "code": code.as_u16()});
+            (code, status)
+        };
         let next = match (method, &version) {
             (&Method::GET, Some(_)) => return (StatusCode::OK, lease.clone().unwrap()),
             (&Method::POST, None) => 1,
             (&Method::PUT, Some(at)) if *at == body["metadata"]["resourceVersion"] => {
                 at.as_str().unwrap().parse::<u64>().unwrap() + 1
             }
-            (_, Some(_)) => return refuse(StatusCode::CONFLICT),
-            (_, None) => return refuse(StatusCode::NOT_FOUND),
+            (_, Some(_)) => return refuse(StatusCode::CONFLICT, "Conflict"),
+            (_, None) => return refuse(StatusCode::NOT_FOUND, "NotFound"),
         };
         let mut stored = body;
         stored["metadata"]["resourceVersion"] = json!(next.to_string());
