@@ -52,8 +52,11 @@ impl ApiError {
             return Self { code, reason: text("reason"), message: text("message"), status };
         }
         let body = String::from_utf8_lossy(body);
-        let message =
-            if body.trim().is_empty() { format!("the server answered {code}") } else { body.trim().to_owned() };
+        let message = match body.trim() {
+            _ if code == 404 => "the server could not find the requested resource".to_owned(),
+            "" => format!("the server answered {code}"),
+            text => text.to_owned(),
+        };
         let reason = match code {
             401 => "Unauthorized",
             403 => "Forbidden",

@@ -172,7 +172,7 @@ pub(super) async fn top_node(args: &Args) -> Result<()> {
     let part = if args.on("show-capacity") { "capacity" } else { "allocatable" };
     let mut table = String::new();
     if !args.on("no-headers") {
-        table.push_str("NAME\tCPU(cores)\tCPU(%)\tMEMORY(bytes)\tMEMORY(%)\n");
+        table.push_str("NAME\tCPU(cores)\tCPU(%)\tMEMORY(bytes)\tMEMORY(%)\t\n");
     }
     for metric in metrics {
         let name = text(&metric, "/metadata/name");
@@ -184,7 +184,7 @@ pub(super) async fn top_node(args: &Args) -> Result<()> {
         };
         let (cpu, memory) = usage(&metric);
         let shown = (share("cpu", cpu), share("memory", memory));
-        table.push_str(&format!("{name}\t{cpu}m\t{}\t{}Mi\t{}\n", shown.0, memory >> 20, shown.1));
+        table.push_str(&format!("{name}\t{cpu}m\t{}\t{}Mi\t{}\t\n", shown.0, memory >> 20, shown.1));
     }
     output::put(&tabs::TABLE.align(&table))
 }
@@ -206,7 +206,7 @@ pub(super) async fn top_pod(args: &Args) -> Result<()> {
     if !args.on("no-headers") {
         table.push_str(if with_namespace { "NAMESPACE\t" } else { "" });
         table.push_str(if by_container { "POD\tNAME\t" } else { "NAME\t" });
-        table.push_str("CPU(cores)\tMEMORY(bytes)\n");
+        table.push_str("CPU(cores)\tMEMORY(bytes)\t\n");
     }
     let mut total = (0, 0);
     for metric in &metrics {
@@ -217,17 +217,17 @@ pub(super) async fn top_pod(args: &Args) -> Result<()> {
             let (cpu, memory) = usage(container);
             sum = (sum.0 + cpu, sum.1 + memory);
             if by_container {
-                table.push_str(&format!("{prefix}{name}\t{}\t{cpu}m\t{}Mi\n", text(container, "/name"), memory >> 20));
+                table.push_str(&format!("{prefix}{name}\t{}\t{cpu}m\t{}Mi\t\n", text(container, "/name"), memory >> 20));
             }
         }
         if !by_container {
-            table.push_str(&format!("{prefix}{name}\t{}m\t{}Mi\n", sum.0, sum.1 >> 20));
+            table.push_str(&format!("{prefix}{name}\t{}m\t{}Mi\t\n", sum.0, sum.1 >> 20));
         }
         total = (total.0 + sum.0, total.1 + sum.1);
     }
     if args.on("sum") {
         let empty = if by_container { "\t" } else { "" };
-        table.push_str(&format!("{empty}\t________\t________\n{empty}\t{}m\t{}Mi\n", total.0, total.1 >> 20));
+        table.push_str(&format!("{empty}\t________\t________\n{empty}\t{}m\t{}Mi\t\n", total.0, total.1 >> 20));
     }
     output::put(&tabs::TABLE.align(&table))
 }

@@ -115,6 +115,7 @@ fn selector(target: &Target, object: &Value) -> Result<Map<String, Value>> {
             }
             object.pointer("/spec/selector/matchLabels")
         }
+        _ if target.resource.group.is_empty() => bail!("cannot expose a {}", target.resource.kind),
         _ => bail!("cannot expose a {}.{}", target.resource.kind, target.resource.group),
     };
     found.and_then(Value::as_object).filter(|map| !map.is_empty()).cloned().with_context(none)
