@@ -245,7 +245,7 @@ fn udp_host_ports_lead_to_the_pod_that_is_there_now() {
             stop.store(true, Ordering::Relaxed);
         });
         drop(server);
-        cluster.kubectl(&["delete", "pod", name, "--grace-period=0", "--force"]).unwrap();
+        cluster.kubectl(&["delete", "pod", name]).unwrap();
     }
 }
 
