@@ -1,7 +1,9 @@
 //! Which allocator serves the process: mimalloc, but the system's in a shim.
 //!
-//! Under load the process makes and drops millions of small values on several threads. glibc grows a thread's arena page by
-//! page, each time with a system call that stops the other threads' page faults: with mimalloc, Pods are created one and
+//! Under load the process makes and drops millions of small values on several threads. glibc grows a thread's arena
+//! page by
+//! page, each time with a system call that stops the other threads' page faults: with mimalloc, Pods are created one
+//! and
 //! a half times as fast. A shim (one for each Pod) allocates next to nothing, and mimalloc's own tables would be most
 //! of its memory. Huge pages are off: an idle process would hold 25 MB more.
 
@@ -45,7 +47,8 @@ fn is_shim() -> bool {
     line[..length].split(|byte| *byte == 0).nth(1) == Some(b"shim")
 }
 
-// SAFETY: each call is handed to an allocator that keeps the contract. The choice never changes once it is made, so what
+// SAFETY: each call is handed to an allocator that keeps the contract. The choice never changes once it is made, so
+// what
 // one of them gave is given back to the same.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

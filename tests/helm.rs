@@ -1,4 +1,5 @@
-//! Helm's whole round with a chart of its own: install with hooks, test, upgrade, rollback, failures that are rolled back,
+//! Helm's whole round with a chart of its own: install with hooks, test, upgrade, rollback, failures that are rolled
+//! back,
 //! uninstall.
 
 #![allow(clippy::unwrap_used)]

@@ -5,7 +5,8 @@ use std::fmt;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-/// A path to a field, `spec.containers[0].image`. Validation makes many and shows few: those of usual length live on the
+/// A path to a field, `spec.containers[0].image`. Validation makes many and shows few: those of usual length live on
+/// the
 /// stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path(SmallVec<[u8; INLINE]>);

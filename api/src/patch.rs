@@ -98,4 +98,3 @@ fn inapplicable() -> Status {
     status.details = Some(Box::default());
     status
 }
-

@@ -2,8 +2,10 @@
 //! of facts, in their order, as the bearer of an administrator's token, and puts the answers into the file.
 //!
 //! The reference must be fresh: nothing but what a kube-apiserver and its etcd make by themselves. The first file is
-//! `tests/facts/fixtures.txt` (for `rights.txt`, `rights-setup.txt`). Writes that succeed are named, so that a case that
-//! changes something by mistake is seen. The users of the table of rights are known to the reference by a token file, the
+//! `tests/facts/fixtures.txt` (for `rights.txt`, `rights-setup.txt`). Writes that succeed are named, so that a case
+//! that
+//! changes something by mistake is seen. The users of the table of rights are known to the reference by a token file,
+//! the
 //! token of USER being `tok-USER`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -42,7 +42,8 @@ pub struct Limits {
     pub strangers: usize,
     /// Such a connection is closed when it made no request for so long (upstream's `ReadHeaderTimeout`).
     pub stranger_idle: Duration,
-    /// As `stranger_idle`, of clients that are known. They keep connections for 90 s (Go's default), so theirs end first.
+    /// As `stranger_idle`, of clients that are known. They keep connections for 90 s (Go's default), so theirs end
+    /// first.
     pub known_idle: Duration,
     /// The TLS handshake must be done by then.
     pub handshake: Duration,

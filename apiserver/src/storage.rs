@@ -125,7 +125,8 @@ pub fn with_revision(out: &mut Vec<u8>, wire: &[u8], metadata: usize, revision: 
     out.extend_from_slice(&wire[digits_end..]);
 }
 
-/// Where the wire form has the metadata's member `managedFields`, with a comma that goes with it; empty when it has none.
+/// Where the wire form has the metadata's member `managedFields`, with a comma that goes with it; empty when it has
+/// none.
 /// `metadata` is [`Layout::metadata`].
 pub fn managed_fields(wire: &[u8], metadata: usize) -> Range<usize> {
     let mut at = metadata;

@@ -84,7 +84,9 @@ async fn half_open_connections_end_and_stop_nobody() {
     }
     // A stranger's body is not waited for: the answer comes before it.
     let mut slow = nobody.connect().await;
-    slow.write_all(format!("POST {MAPS} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{{").as_bytes()).await.unwrap();
+    slow.write_all(format!("POST {MAPS} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{{").as_bytes())
+        .await
+        .unwrap();
     let mut answer = [0; 12];
     tokio::time::timeout(PATIENCE, slow.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 403");

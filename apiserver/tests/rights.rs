@@ -93,7 +93,8 @@ async fn tokens_are_good_as_long_as_what_they_are_bound_to() {
     }
     // Out of date, by more than the minute that clocks may differ by: signed with the server's own key.
     let now = jiff::Timestamp::now().as_second();
-    let uid = send(&admin, "GET", "/api/v1/namespaces/default/serviceaccounts/robot", "").await.1["metadata"]["uid"].clone();
+    let uid =
+        send(&admin, "GET", "/api/v1/namespaces/default/serviceaccounts/robot", "").await.1["metadata"]["uid"].clone();
     let claims = |from: i64, until: i64| {
         json!({
             "iss": "https://kubernetes.default.svc.cluster.local", "aud": ["https://kubernetes.default.svc.cluster.local"],
@@ -105,11 +106,19 @@ async fn tokens_are_good_as_long_as_what_they_are_bound_to() {
     assert_eq!(send(&client(&sign(claims(now - 60, now + 600))), "GET", pods, "").await.0, 200);
     for (from, until) in [(now - 7200, now - 120), (now + 3600, now + 7200)] {
         let (code, status) = send(&client(&sign(claims(from, until))), "GET", pods, "").await;
-        assert_eq!((code, status["message"].as_str(), status["reason"].as_str()), (401, Some("Unauthorized"), Some("Unauthorized")));
+        assert_eq!(
+            (code, status["message"].as_str(), status["reason"].as_str()),
+            (401, Some("Unauthorized"), Some("Unauthorized"))
+        );
     }
     // Bound to a Pod, it goes with the Pod; all of them go with the account.
-    make(&admin, pods, json!({"metadata": {"name": "q"}, "spec": {"serviceAccountName": "robot",
-        "containers": [{"name": "c", "image": "i"}]}})).await;
+    make(
+        &admin,
+        pods,
+        json!({"metadata": {"name": "q"}, "spec": {"serviceAccountName": "robot",
+        "containers": [{"name": "c", "image": "i"}]}}),
+    )
+    .await;
     let bound = token(json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "q"}}})).await;
     assert_eq!(send(&client(&bound), "GET", pods, "").await.0, 200);
     assert_eq!(send(&admin, "DELETE", &format!("{pods}/q?gracePeriodSeconds=0"), "").await.0, 200);

@@ -1,4 +1,5 @@
-//! Leader election by a Lease object, as client-go's `leaderelection`: whoever holds the lease works, the others wait; a
+//! Leader election by a Lease object, as client-go's `leaderelection`: whoever holds the lease works, the others wait;
+//! a
 //! holder that cannot renew stops before another may start.
 //!
 //! A candidate whose identity is the holder's takes the lease over at once: it is the same process slot, whose former
@@ -29,7 +30,8 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 pub struct Election {
     pub namespace: String,
     pub name: String,
-    /// Whoever bears the holder's identity leads at once, so no two living candidates may bear the same: it is unique for
+    /// Whoever bears the holder's identity leads at once, so no two living candidates may bear the same: it is unique
+    /// for
     /// each process, or stands for a slot that one process at a time can have (a lock on a file).
     pub identity: String,
 }

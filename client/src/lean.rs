@@ -8,7 +8,8 @@ use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope};
 use serde::{Deserialize, Deserializer};
 
-/// An object with its name, namespace, UID, version, owners, finalizers and time of deletion; the rest of its metadata is
+/// An object with its name, namespace, UID, version, owners, finalizers and time of deletion; the rest of its metadata
+/// is
 /// left out.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Lean {

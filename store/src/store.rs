@@ -212,7 +212,8 @@ impl Store {
         }
     }
 
-    /// The newest state, which never changes: what [`Kv::range`] reads. This member is the only voter, so what it has applied is the newest there is, and a write is
+    /// The newest state, which never changes: what [`Kv::range`] reads. This member is the only voter, so what it has
+    /// applied is the newest there is, and a write is
     /// acknowledged only after its state is published here.
     pub fn newest(&self) -> Result<Arc<State>, Error> {
         if self.states.has_changed().is_err() {

@@ -62,8 +62,9 @@ fn check(file: &Path, text: &str, complaints: &mut Vec<String>) {
         if let Some((word, instead)) = LEFTOVERS.iter().find(|(word, _)| line.contains(word)) {
             complaints.push(format!("{name}:{number}: {word:?}: {instead}"));
         }
-        let for_tests =
-            file.components().any(|part| ["tests", "testing"].map(std::ffi::OsStr::new).contains(&part.as_os_str()));
+        let for_tests = file
+            .components()
+            .any(|part| ["tests", "testing", "examples"].map(std::ffi::OsStr::new).contains(&part.as_os_str()));
         if line.contains("allow(") && line.contains("clippy::unwrap_used") && !for_tests && !test_lines(text, number) {
             complaints.push(format!("{name}:{number}: unwrap is for tests only"));
         }

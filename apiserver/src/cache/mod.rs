@@ -239,7 +239,8 @@ impl ResourceCache {
         self.wake();
     }
 
-    /// When the watchers may be woken again: many are given time, so that what happens meanwhile reaches each of them in
+    /// When the watchers may be woken again: many are given time, so that what happens meanwhile reaches each of them
+    /// in
     /// one piece. Few are woken at once.
     fn next_wake(&self) -> Option<Instant> {
         let pause = (WAKE_COST * self.wakers.lock().len() as u32).min(LONGEST_PAUSE);

@@ -36,9 +36,7 @@ impl View {
     pub fn new(row: &Row, namespace: &str, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = match labels {
             "" => Selector::everything(),
-            text => {
-                Selector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?
-            }
+            text => Selector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?,
         };
         let fields = match fields {
             "" => Vec::new(),

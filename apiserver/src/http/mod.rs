@@ -10,5 +10,6 @@ pub mod route;
 pub use body::{Body, BoxError};
 pub use response::Response;
 
-/// A request's header that names what its answers may leave out; `managedFields` is all there is. Ours: others ignore it.
+/// A request's header that names what its answers may leave out; `managedFields` is all there is. Ours: others ignore
+/// it.
 pub const OMIT: http::HeaderName = http::HeaderName::from_static("cox-omit");

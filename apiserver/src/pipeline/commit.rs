@@ -23,7 +23,8 @@ pub fn unavailable(error: store::Error) -> Status {
             status.details.get_or_insert_default().retry_after_seconds = 1;
             status
         }
-        // Upstream hands on what etcd says, without a reason: `Error from server: etcdserver: mvcc: database space exceeded`.
+        // Upstream hands on what etcd says, without a reason: `Error from server: etcdserver: mvcc: database space
+        // exceeded`.
         _ => Status { reason: None, ..Status::failure(Reason::InternalError, error.to_string()) },
     }
 }

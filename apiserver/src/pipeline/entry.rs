@@ -280,7 +280,8 @@ fn check_verb(row: &Row, target: &Target<'_>, verb: &str) -> Result<(), Status> 
     if subresource.verbs.iter().any(|v| v == verb) { Ok(()) } else { Err(refused()) }
 }
 
-/// A request's turn, when it comes over a connection: only so many are answered at a time. Bodies are read before, so that
+/// A request's turn, when it comes over a connection: only so many are answered at a time. Bodies are read before, so
+/// that
 /// nobody waits for a slow one.
 async fn turn<'c>(call: &Call<'c>, turns: bool) -> Result<Option<SemaphorePermit<'c>>, Status> {
     if !turns {
@@ -297,13 +298,7 @@ async fn turn<'c>(call: &Call<'c>, turns: bool) -> Result<Option<SemaphorePermit
     }
 }
 
-async fn verbs(
-    call: &Call<'_>,
-    parts: &Parts,
-    body: ReqBody,
-    rest: &str,
-    turns: bool,
-) -> Result<Response, Status> {
+async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str, turns: bool) -> Result<Response, Status> {
     if !call.subresource.is_empty() && crate::subresources::is_own(call.row, call.subresource) {
         return crate::subresources::handle(call, parts, body, rest).await;
     }

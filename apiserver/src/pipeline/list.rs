@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::field::go_quote;
 use api::{ErrorList, FieldError, Path, Reason, Status};
-use base64::{DecodeError, Engine as _};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine as _};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

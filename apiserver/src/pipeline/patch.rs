@@ -74,7 +74,8 @@ pub async fn patch(call: &Call<'_>, body: &Bytes) -> Result<Response, Status> {
     Ok(call.answer(StatusCode::OK, &stored))
 }
 
-/// An object with a patch applied, decoded anew as its kind; texts for warnings. 422 when the patch made something else.
+/// An object with a patch applied, decoded anew as its kind; texts for warnings. 422 when the patch made something
+/// else.
 pub fn apply(
     patch: &Patch,
     old: &Object,

@@ -108,8 +108,8 @@ async fn begin(call: &Call<'_>) -> Result<Begin, Status> {
     let params = &call.params;
     let initial = params.send_initial_events;
     check_options(params)?;
-    let revision = super::list::parse_revision(&params.resource_version)
-        .map_err(|error| Status::unexpected(error.to_string()))?;
+    let revision =
+        super::list::parse_revision(&params.resource_version).map_err(|error| Status::unexpected(error.to_string()))?;
     let caches = &call.server.caches;
     match revision {
         None => {

@@ -14,8 +14,8 @@ use http::StatusCode;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
 
-use crate::http::{Response, response};
 use crate::http::body::ReqBody;
+use crate::http::{Response, response};
 use crate::pipeline::{Call, options, prepare, update};
 
 pub use kubelet::ask as ask_kubelet;

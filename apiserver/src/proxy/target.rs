@@ -52,8 +52,8 @@ pub(super) fn kubelet(node: &Object) -> Result<(String, u16), Status> {
     };
     let host = of_type("InternalIP").or_else(|| of_type("Hostname")).or_else(|| of_type("ExternalIP"));
     let known = || Value::from(addresses.clone());
-    let host = host
-        .ok_or_else(|| Status::unexpected(format!("no preferred addresses found; known addresses: {}", known())))?;
+    let host =
+        host.ok_or_else(|| Status::unexpected(format!("no preferred addresses found; known addresses: {}", known())))?;
     let port = object::at(node, &["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_u64);
     Ok((host, u16::try_from(port.filter(|p| *p > 0).unwrap_or(KUBELET_PORT)).unwrap_or(10250)))
 }

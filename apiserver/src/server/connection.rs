@@ -23,7 +23,8 @@ use crate::pipeline::entry::{self, Peer};
 /// HTTP/2 streams a connection (upstream's default).
 const MAX_STREAMS: u32 = 250;
 
-/// The largest headers of a request, in bytes: HTTP/1 with its request line, HTTP/2 as its list. Larger ones are answered
+/// The largest headers of a request, in bytes: HTTP/1 with its request line, HTTP/2 as its list. Larger ones are
+/// answered
 /// with 431.
 const MAX_HEADERS_1: usize = 64 * 1024;
 const MAX_HEADERS_2: u32 = 64 * 1024;

@@ -24,7 +24,8 @@ pub struct InProcess {
 
 impl Server {
     /// The pipeline under a given identity; authorization and all else apply as to any client. Answers come without
-    /// managedFields, as if each request had asked for that, unless it says otherwise: no component looks at them, and an update that leaves them
+    /// managedFields, as if each request had asked for that, unless it says otherwise: no component looks at them, and
+    /// an update that leaves them
     /// out keeps them.
     pub fn in_process(&self, user: UserInfo) -> InProcess {
         InProcess { server: self.shared.clone(), peer: Peer::Trusted(Arc::new(user)) }

@@ -1,6 +1,7 @@
 //! Connections of clients that have not yet shown who they are: few, and not for long, so that they keep nobody out.
 //!
-//! A connection is a stranger's until one of its requests was somebody's. When there are too many strangers, the oldest is
+//! A connection is a stranger's until one of its requests was somebody's. When there are too many strangers, the oldest
+//! is
 //! cut for a new one: a client with a credential needs a few milliseconds, so it is not the oldest.
 
 use std::collections::VecDeque;

@@ -99,7 +99,8 @@ impl Case {
         let all: Vec<String> = lines.collect();
         let answer = all.iter().position(|line| line.starts_with("<< ")).unwrap_or(all.len());
         let (asked, answered) = all.split_at(answer);
-        let (method, path) = asked.first().and_then(|l| l.split_once(' ')).unwrap_or_else(|| panic!("{title}: no path"));
+        let (method, path) =
+            asked.first().and_then(|l| l.split_once(' ')).unwrap_or_else(|| panic!("{title}: no path"));
         let mut path = path.to_owned();
         for (name, value) in names {
             path = path.replace(&format!("${name}"), value);
@@ -351,7 +352,8 @@ fn end_of_value(text: &str) -> usize {
     0
 }
 
-/// Details with normal texts, and each cause once, in an order of ours: the reference goes through its maps in any order,
+/// Details with normal texts, and each cause once, in an order of ours: the reference goes through its maps in any
+/// order,
 /// and says twice what two passes of its validation found.
 fn details_of(details: &Value) -> String {
     let mut details = details.clone();

@@ -1,3 +1,5 @@
+//! Copies that are kept current, under races and torn watches.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;

@@ -1,3 +1,5 @@
+//! Who leads, and when, over a double of the API.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;

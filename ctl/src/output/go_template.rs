@@ -67,7 +67,8 @@ enum Kind {
     Parenthesis(Box<Pipe>, Vec<String>),
 }
 
-/// What a template works with. Numbers of the object are floats, as Go reads JSON; those of the template may be integers.
+/// What a template works with. Numbers of the object are floats, as Go reads JSON; those of the template may be
+/// integers.
 #[derive(Clone, Debug, PartialEq)]
 enum Data {
     /// What a map does not have; written `<no value>`.

@@ -217,7 +217,11 @@ pub(super) async fn top_pod(args: &Args) -> Result<()> {
             let (cpu, memory) = usage(container);
             sum = (sum.0 + cpu, sum.1 + memory);
             if by_container {
-                table.push_str(&format!("{prefix}{name}\t{}\t{cpu}m\t{}Mi\t\n", text(container, "/name"), memory >> 20));
+                table.push_str(&format!(
+                    "{prefix}{name}\t{}\t{cpu}m\t{}Mi\t\n",
+                    text(container, "/name"),
+                    memory >> 20
+                ));
             }
         }
         if !by_container {

@@ -1,4 +1,5 @@
-//! `apply view-last-applied`, `set-last-applied` and `edit-last-applied`: the annotation that remembers what was applied.
+//! `apply view-last-applied`, `set-last-applied` and `edit-last-applied`: the annotation that remembers what was
+//! applied.
 
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};

@@ -45,7 +45,8 @@ struct Seen([Option<Instant>; 3]);
 pub struct Pressure(Mutex<Seen>);
 
 impl Pressure {
-    /// Looks at the machine; `root` lies on the file system that Pods write to. Blocks for as long as files of /proc do.
+    /// Looks at the machine; `root` lies on the file system that Pods write to. Blocks for as long as files of /proc
+    /// do.
     pub fn look(&self, root: &Path) -> Short {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let now = Short { memory: memory_low(&meminfo), disk: disk_low(root), pids: pids().is_some_and(pids_low) };

@@ -32,7 +32,6 @@ use crate::agent::Agent;
 pub(crate) use spdy::read_all as read_spdy;
 pub(crate) use websocket::read_one as read_channel;
 
-
 /// Connections at once; more wait.
 const MAX_CONNECTIONS: usize = 1000;
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -1,4 +1,5 @@
-//! The kubelet's directory as a shared mount: what is mounted below it later (a subPath, a memory-backed emptyDir) shows
+//! The kubelet's directory as a shared mount: what is mounted below it later (a subPath, a memory-backed emptyDir)
+//! shows
 //! in mount namespaces that were made before, as those of Pods' sandboxes. Upstream does the same where the root is
 //! private.
 

@@ -1,6 +1,7 @@
 //! The app of the hello image: answers every HTTP request on port 8080 with its host's name.
 //!
-//! It ends as an app behind a Service should: on SIGTERM it goes on answering, since endpoints are taken out of Services
+//! It ends as an app behind a Service should: on SIGTERM it goes on answering, since endpoints are taken out of
+//! Services
 //! at the same time and not before; answers ask the client to leave; it ends when all have left.
 
 use std::io::{BufRead, BufReader, Read, Write};

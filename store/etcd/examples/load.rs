@@ -1,4 +1,5 @@
-//! Loads whatever speaks etcd's API: `cargo run --release -p store-etcd --example load URL [BYTES]`. Prints puts a second by
+//! Loads whatever speaks etcd's API: `cargo run --release -p store-etcd --example load URL [BYTES]`. Prints puts a
+//! second by
 //! 1, 32 and 1,000 tasks, linearizable reads by 32, and events a second to 100 watches, all over one connection.
 
 use std::error::Error;

@@ -45,8 +45,13 @@ pub fn yaml() -> Vec<Vec<u8>> {
     let read = |(json, _): (&str, _)| serde_json::from_str::<Value>(json).ok();
     all.extend(golden().filter_map(read).take(20).map(|value| api::yaml::to_string(&value).into_bytes()));
     all.extend(
-        ["a: &x [1, 2]\nb: *x\n<<: {c: d}\n", "? a\n: |+\n  x\n\n", "%YAML 1.1\n---\na: !!binary aGk=\n...\n", "0644: 0o7\nyes: ~\n"]
-            .map(|text| text.as_bytes().to_vec()),
+        [
+            "a: &x [1, 2]\nb: *x\n<<: {c: d}\n",
+            "? a\n: |+\n  x\n\n",
+            "%YAML 1.1\n---\na: !!binary aGk=\n...\n",
+            "0644: 0o7\nyes: ~\n",
+        ]
+        .map(|text| text.as_bytes().to_vec()),
     );
     all
 }

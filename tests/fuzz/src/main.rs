@@ -1,4 +1,5 @@
-//! `fuzz [--target T] [--seconds N] [--inputs N] [--seed S] [--input N]`: runs targets, each in a process of its own, and
+//! `fuzz [--target T] [--seconds N] [--inputs N] [--seed S] [--input N]`: runs targets, each in a process of its own,
+//! and
 //! says what was found. With `--input` one input is run in this process and its panic shown.
 
 use std::path::{Path, PathBuf};
@@ -56,7 +57,12 @@ fn run_all(words: &Words) -> Result<()> {
     let mut findings = 0;
     for target in fuzz::all().iter().filter(|target| words.text("--target").is_none_or(|name| name == target.name)) {
         let report = run::parent(&program, target.name, bounds, scratch.path())?;
-        println!("{:<16} {:>9} inputs  {}", target.name, report.inputs, report.finding.as_deref().unwrap_or("nothing found"));
+        println!(
+            "{:<16} {:>9} inputs  {}",
+            target.name,
+            report.inputs,
+            report.finding.as_deref().unwrap_or("nothing found")
+        );
         findings += usize::from(report.finding.is_some());
     }
     if findings > 0 { bail!("{findings} findings") } else { Ok(()) }

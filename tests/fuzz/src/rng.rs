@@ -7,9 +7,9 @@ pub struct Rng(u64);
 impl Rng {
     /// The stream of one input: inputs do not depend on each other.
     pub fn of_input(seed: u64, target: &str, input: u64) -> Self {
-        let name = target.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let name = target
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut rng = Self(seed ^ name ^ input.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         rng.word();
         rng

@@ -42,6 +42,8 @@ impl Traces {
             let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
             processes.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         }
+        // The process that shims are forked from is no Pod's.
+        processes.retain(|pid| !is_template(*pid));
         let shims = processes.iter().copied().filter(|pid| name(*pid) == "cox-shim").collect();
         let links = run(cluster.network.command("ip").args(["-brief", "link"]))?;
         let links = links.lines().filter_map(|line| line.split(['@', ' ']).next());
@@ -49,6 +51,8 @@ impl Traces {
         let pods = links.filter(|link| link.starts_with(&format!("cox{id}")) && *link != gateway && *link != peer);
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read this process's mounts")?;
         let below = dir.to_string_lossy().into_owned() + "/";
+        // The kubelet's directory is a mount of its own, so that volumes show in containers.
+        let kubelet = dir.join("kubelet");
         let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
         Ok(Self {
             cgroups: groups.iter().filter_map(|group| pod_of(group)).collect(),
@@ -63,7 +67,10 @@ impl Traces {
             sockets: entries(&dir.join("run/shim")),
             sandboxes: entries(&dir.join("runtime/sandboxes")),
             containers: entries(&dir.join("runtime/containers")),
-            mounts: places.filter(|place| place.starts_with(&below)).map(str::to_owned).collect(),
+            mounts: places
+                .filter(|place| place.starts_with(&below) && Path::new(place) != kubelet)
+                .map(str::to_owned)
+                .collect(),
         })
     }
 
@@ -112,6 +119,11 @@ fn groups(id: &str) -> Result<Vec<PathBuf>> {
 /// The Pod whose group this is.
 fn pod_of(group: &Path) -> Option<String> {
     Some(group.file_name()?.to_str()?.strip_prefix("pod")?.to_owned())
+}
+
+/// Where a shim has its sandbox's id, the template has dashes.
+fn is_template(pid: i32) -> bool {
+    name(pid) == "cox-shim" && fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().ends_with(b"----\0")
 }
 
 fn name(pid: i32) -> String {

@@ -152,5 +152,7 @@ pub(super) fn check_order(patch: &[Value], order: &[Value], key: &str) -> Result
         return Ok(());
     }
     let (patch, order) = (go_value(&Value::from(patch)), go_value(&Value::from(order)));
-    Err(Status::unexpected(format!("The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n")))
+    Err(Status::unexpected(format!(
+        "The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n"
+    )))
 }

@@ -120,7 +120,8 @@ pub struct Authority {
     pub not_after: Timestamp,
 }
 
-/// Clocks may differ: certificates are valid from this long before they were made, but for such that live so shortly that
+/// Clocks may differ: certificates are valid from this long before they were made, but for such that live so shortly
+/// that
 /// a third of their life would be over.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
 

@@ -172,7 +172,11 @@ impl Archive {
         for _ in 0..LINKS_LIMIT {
             match self.entries.get(&name) {
                 Some(Place::At(offset, length)) => {
-                    return Ok(Section { file: Arc::clone(&self.file), at: *offset, end: offset.saturating_add(*length) });
+                    return Ok(Section {
+                        file: Arc::clone(&self.file),
+                        at: *offset,
+                        end: offset.saturating_add(*length),
+                    });
                 }
                 Some(Place::Link(target)) => name.clone_from(target),
                 None => break,

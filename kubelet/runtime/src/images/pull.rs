@@ -192,7 +192,9 @@ async fn fetch_layer(
                     left = rest;
                     Ok(bytes)
                 }
-                None => Err(io::Error::new(io::ErrorKind::InvalidData, "the registry sends more than the manifest says")),
+                None => {
+                    Err(io::Error::new(io::ErrorKind::InvalidData, "the registry sends more than the manifest says"))
+                }
             });
             let failed = chunk.is_err();
             // The unpacker's own error is the better reason when it has stopped listening.

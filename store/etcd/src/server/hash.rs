@@ -1,5 +1,6 @@
 //! The hash of history up to a revision, byte by byte as etcd takes it (`HashKV`): CRC-32C over the name of its bucket,
-//! then over each change's revision and `mvccpb.KeyValue`, in the order of revisions. Equal histories have equal hashes, ours or etcd's.
+//! then over each change's revision and `mvccpb.KeyValue`, in the order of revisions. Equal histories have equal
+//! hashes, ours or etcd's.
 
 use bytes::{BufMut, BytesMut};
 use prost::Message;

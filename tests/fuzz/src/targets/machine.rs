@@ -28,7 +28,9 @@ const SALT: u64 = 7;
 fn segments() -> Vec<Vec<u8>> {
     let mut segment = Vec::new();
     let mut previous = 0;
-    for (kind, payload) in [(Kind::Identity, &b"me"[..]), (Kind::HardState, b"state"), (Kind::Entry, b"entry"), (Kind::Closed, b"")] {
+    for (kind, payload) in
+        [(Kind::Identity, &b"me"[..]), (Kind::HardState, b"state"), (Kind::Entry, b"entry"), (Kind::Closed, b"")]
+    {
         let place = Place { salt: SALT, segment: 1, offset: segment.len() as u32 };
         previous = record::write(&mut segment, place, previous, 0, kind, payload);
     }
@@ -57,7 +59,13 @@ fn commands() -> Vec<Vec<u8>> {
             compare(CompareTarget::Value(key("v")), CompareResult::NotEqual),
         ],
         success: vec![
-            Op::Put(PutRequest { key: key("/registry/a"), value: key("value"), lease: 3, prev_kv: true, ..PutRequest::default() }),
+            Op::Put(PutRequest {
+                key: key("/registry/a"),
+                value: key("value"),
+                lease: 3,
+                prev_kv: true,
+                ..PutRequest::default()
+            }),
             Op::Delete { start: key("a"), end: key("b"), prev_kv: false },
         ],
         failure: vec![
@@ -79,7 +87,10 @@ fn decode_command(input: &[u8]) {
     if let Ok((request, command)) = command::decode(Bytes::copy_from_slice(input)) {
         let encoded = command::encode(request, &command);
         let again = command::decode(encoded.clone());
-        assert!(again.is_ok_and(|(id, command)| command::encode(id, &command) == encoded), "an entry is not read again");
+        assert!(
+            again.is_ok_and(|(id, command)| command::encode(id, &command) == encoded),
+            "an entry is not read again"
+        );
     }
 }
 
@@ -122,11 +133,15 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 fn archives() -> Vec<Vec<u8>> {
     let layer = tar(&[("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), ("etc/.wh.x", b""), ("a/.wh..wh..opq", b"")]);
-    let config = br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let config =
+        bconcat!(
+            r#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"#,
+            r#""rootfs":{"type":"layers","diff_ids":[]}}"#;
     let manifest = br#"[{"Config":"config.json","RepoTags":["a:1"],"Layers":["layer.tar"]}]"#;
     let docker = tar(&[("manifest.json", manifest), ("config.json", config), ("layer.tar", &layer)]);
     let index = br#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:00","size":2}]}"#;
-    let oci = tar(&[("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", index), ("blobs/sha256/00", b"{}")]);
+    let oci =
+        tar(&[("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", index), ("blobs/sha256/00", b"{}")]);
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let packed = if packed.write_all(&docker).is_ok() { packed.finish().unwrap_or_default() } else { Vec::new() };
     vec![docker, oci, packed]
@@ -146,6 +161,7 @@ fn archive(input: &[u8]) {
 fn configs() -> Vec<Vec<u8>> {
     texts(&[
         r#"{"architecture":"amd64","os":"linux","config":{"User":"1:2","Env":["A=b"],"Cmd":["sh"],"Entrypoint":["/x"],"WorkingDir":"/","StopSignal":"SIGTERM"},"rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#,
+        ),
     ])
 }
 

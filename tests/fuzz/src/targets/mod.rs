@@ -34,7 +34,13 @@ pub fn find(name: &str) -> Option<Target> {
 /// Targets that fail in each of the ways there are.
 const SELF: &[Target] = &[
     Target { name: "self-panic", shape: Shape::Bytes, inputs: 1, corpus: nothing, run: |_| found() },
-    Target { name: "self-overflow", shape: Shape::Bytes, inputs: 1, corpus: nothing, run: |input| seen(deeper(input.len())) },
+    Target {
+        name: "self-overflow",
+        shape: Shape::Bytes,
+        inputs: 1,
+        corpus: nothing,
+        run: |input| seen(deeper(input.len())),
+    },
     Target { name: "self-memory", shape: Shape::Bytes, inputs: 1, corpus: nothing, run: |_| hoard() },
 ];
 

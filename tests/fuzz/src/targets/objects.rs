@@ -18,8 +18,36 @@ pub const TARGETS: &[Target] = &[
 ];
 
 const YAML: &[&str] = &[
-    "- ", ": ", "\n", "  ", "&a ", "*a", "<<: *a", "!!binary ", "|", ">-", "? ", "---\n", "...\n", "{", "}", "[", "]", "'", "\"", "#",
-    "0x", "0o17", ".inf", "~", "yes", "%TAG", "- - - - ", "\t", "{a: ", "&a [*a,",
+    "- ",
+    ": ",
+    "\n",
+    "  ",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "!!binary ",
+    "|",
+    ">-",
+    "? ",
+    "---\n",
+    "...\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    "'",
+    "\"",
+    "#",
+    "0x",
+    "0o17",
+    ".inf",
+    "~",
+    "yes",
+    "%TAG",
+    "- - - - ",
+    "\t",
+    "{a: ",
+    "&a [*a,",
 ];
 
 static TABLE: LazyLock<Table> = LazyLock::new(api::builtin);
@@ -36,7 +64,8 @@ pub fn row_of(value: &Value) -> &'static Resource {
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let gvk = api::meta::split_api_version(text("apiVersion"))
         .map(|(group, version)| api::Gvk::new(group, version, text("kind")));
-    let found = gvk.and_then(|gvk| TABLE.by_kind(&gvk)).or_else(|| TABLE.by_kind(&api::Gvk::new("", "v1", "ConfigMap")));
+    let found =
+        gvk.and_then(|gvk| TABLE.by_kind(&gvk)).or_else(|| TABLE.by_kind(&api::Gvk::new("", "v1", "ConfigMap")));
     found.unwrap_or_else(|| unreachable!("ConfigMap is built in"))
 }
 

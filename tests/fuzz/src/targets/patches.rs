@@ -6,8 +6,8 @@ use api::codec::{self, FieldValidation};
 use api::{Object, Resource, patch};
 use serde_json::{Value, json};
 
-use super::{Target, seen};
 use super::objects::row_of;
+use super::{Target, seen};
 use crate::corpus;
 use crate::mutate::Shape;
 

@@ -16,18 +16,43 @@ use crate::mutate::Shape;
 #[allow(dead_code)]
 mod memory;
 
-pub const TARGETS: &[Target] = &[Target {
-    name: "request",
-    shape: Shape::Text(WORDS),
-    inputs: 600,
-    corpus,
-    run,
-}];
+pub const TARGETS: &[Target] = &[Target { name: "request", shape: Shape::Text(WORDS), inputs: 600, corpus, run }];
 
 const WORDS: &[&str] = &[
-    "?", "&", "=", "/", "/status", "/scale", "POST", "PUT", "PATCH", "DELETE", "GET", "dryRun=All", "limit=", "watch=1",
-    "&timeoutSeconds=9223372036854775807", "gracePeriodSeconds=9223372036854775807", "fieldValidation=Strict", "pods", "nodes", "\"spec\":",
-    "null", "{", "[", "-1", "\"\"", "{\"a\":", "metadata", "json", "merge", "strategic", "apply", "yaml", "1e999", "\"2026-01-01T00:00:00Z\"",
+    "?",
+    "&",
+    "=",
+    "/",
+    "/status",
+    "/scale",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "GET",
+    "dryRun=All",
+    "limit=",
+    "watch=1",
+    "&timeoutSeconds=9223372036854775807",
+    "gracePeriodSeconds=9223372036854775807",
+    "fieldValidation=Strict",
+    "pods",
+    "nodes",
+    "\"spec\":",
+    "null",
+    "{",
+    "[",
+    "-1",
+    "\"\"",
+    "{\"a\":",
+    "metadata",
+    "json",
+    "merge",
+    "strategic",
+    "apply",
+    "yaml",
+    "1e999",
+    "\"2026-01-01T00:00:00Z\"",
 ];
 
 /// Requests of the tests of bad input: a request line, a content type, a body.

@@ -16,8 +16,20 @@ use crate::corpus::texts;
 use crate::mutate::Shape;
 
 pub const TARGETS: &[Target] = &[
-    Target { name: "label-selector", shape: Shape::Text(SELECTOR), inputs: 5000, corpus: selectors, run: label_selector },
-    Target { name: "field-selector", shape: Shape::Text(SELECTOR), inputs: 5000, corpus: selectors, run: field_selector },
+    Target {
+        name: "label-selector",
+        shape: Shape::Text(SELECTOR),
+        inputs: 5000,
+        corpus: selectors,
+        run: label_selector,
+    },
+    Target {
+        name: "field-selector",
+        shape: Shape::Text(SELECTOR),
+        inputs: 5000,
+        corpus: selectors,
+        run: field_selector,
+    },
     Target { name: "quantity", shape: Shape::Text(NUMBER), inputs: 8000, corpus: quantities, run: quantity },
     Target { name: "time", shape: Shape::Text(NUMBER), inputs: 8000, corpus: times, run: time },
     Target { name: "query", shape: Shape::Text(QUERY), inputs: 5000, corpus: queries, run: query },
@@ -27,16 +39,56 @@ pub const TARGETS: &[Target] = &[
     Target { name: "reference", shape: Shape::Text(REFERENCE), inputs: 5000, corpus: references, run: reference },
 ];
 
-const SELECTOR: &[&str] = &["=", "==", "!=", "!", ",", "(", ")", " in ", " notin ", ">", "<", "a", "x/y", "\\", "\\,", "metadata.name"];
-const NUMBER: &[&str] =
-    &["0", "9", ".", "-", "+", "e", "E", "Ki", "m", "n", "Ei", "1e", "e308", "Z", "T", ":", "99999999999999999999", "+14:00", "-00:00"];
+const SELECTOR: &[&str] =
+    &["=", "==", "!=", "!", ",", "(", ")", " in ", " notin ", ">", "<", "a", "x/y", "\\", "\\,", "metadata.name"];
+const NUMBER: &[&str] = &[
+    "0",
+    "9",
+    ".",
+    "-",
+    "+",
+    "e",
+    "E",
+    "Ki",
+    "m",
+    "n",
+    "Ei",
+    "1e",
+    "e308",
+    "Z",
+    "T",
+    ":",
+    "99999999999999999999",
+    "+14:00",
+    "-00:00",
+];
 const QUERY: &[&str] = &[
-    "&", "=", "%", "%2F", "%00", "%zz", "+", "/", "//", "..", "limit", "continue", "timeoutSeconds", "9223372036854775807", "dryRun",
-    "watch/", "namespaces/", "apis/", ";", "resourceVersion",
+    "&",
+    "=",
+    "%",
+    "%2F",
+    "%00",
+    "%zz",
+    "+",
+    "/",
+    "//",
+    "..",
+    "limit",
+    "continue",
+    "timeoutSeconds",
+    "9223372036854775807",
+    "dryRun",
+    "watch/",
+    "namespaces/",
+    "apis/",
+    ";",
+    "resourceVersion",
 ];
 const TOKEN: &[&str] = &[".", "=", "-", "_", "eyJ", "e30", "W10", "bnVsbA", "abcdef.0123456789abcdef"];
-const PEM: &[&str] = &["-----BEGIN CERTIFICATE REQUEST-----\n", "-----END CERTIFICATE-----\n", "\n", "=", "MIIB", "AAAA", "//8="];
-const REFERENCE: &[&str] = &["/", ":", "@", "sha256:", "localhost", ":5000", ".", "_", "__", "-", "A", "docker.io/", "latest"];
+const PEM: &[&str] =
+    &["-----BEGIN CERTIFICATE REQUEST-----\n", "-----END CERTIFICATE-----\n", "\n", "=", "MIIB", "AAAA", "//8="];
+const REFERENCE: &[&str] =
+    &["/", ":", "@", "sha256:", "localhost", ":5000", ".", "_", "__", "-", "A", "docker.io/", "latest"];
 
 fn selectors() -> Vec<Vec<u8>> {
     texts(&["a=b,c!=d", "x/y in (a,b),!z", "a notin (), b>1", "metadata.name=a,status.phase!=Running", "a\\,b=c\\=d"])

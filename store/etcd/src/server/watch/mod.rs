@@ -1,5 +1,6 @@
 //! `etcdserverpb.Watch`: one task for each stream, which reads the store's history for all of the stream's watches and
-//! keeps nothing of it: a client that reads slowly finds its events in history later, or learns that they are compacted.
+//! keeps nothing of it: a client that reads slowly finds its events in history later, or learns that they are
+//! compacted.
 
 mod watchers;
 
