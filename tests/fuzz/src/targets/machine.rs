@@ -134,9 +134,7 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 fn archives() -> Vec<Vec<u8>> {
     let layer = tar(&[("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), ("etc/.wh.x", b""), ("a/.wh..wh..opq", b"")]);
     let config =
-        bconcat!(
-            r#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"#,
-            r#""rootfs":{"type":"layers","diff_ids":[]}}"#;
+        br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[]}}"#;
     let manifest = br#"[{"Config":"config.json","RepoTags":["a:1"],"Layers":["layer.tar"]}]"#;
     let docker = tar(&[("manifest.json", manifest), ("config.json", config), ("layer.tar", &layer)]);
     let index = br#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:00","size":2}]}"#;
@@ -159,10 +157,10 @@ fn archive(input: &[u8]) {
 }
 
 fn configs() -> Vec<Vec<u8>> {
-    texts(&[
-        r#"{"architecture":"amd64","os":"linux","config":{"User":"1:2","Env":["A=b"],"Cmd":["sh"],"Entrypoint":["/x"],"WorkingDir":"/","StopSignal":"SIGTERM"},"rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#,
-        ),
-    ])
+    texts(&[concat!(
+        r#"{"architecture":"amd64","os":"linux","config":{"User":"1:2","Env":["A=b"],"Cmd":["sh"],"Entrypoint":["/x"],"WorkingDir":"/","StopSignal":"SIGTERM"},"#,
+        r#""rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#
+    )])
 }
 
 fn config(input: &[u8]) {
