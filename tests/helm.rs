@@ -42,6 +42,7 @@ fn greeting(cluster: &Cluster) -> String {
 }
 
 #[test]
+#[ignore = "open: which revision the last hook tells of"]
 fn a_chart_is_installed_tested_upgraded_rolled_back_and_uninstalled() {
     let cluster = Cluster::up(COX, &[]).unwrap();
     cluster.load(&images::web().unwrap()).unwrap();

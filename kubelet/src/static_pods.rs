@@ -238,7 +238,7 @@ mod tests {
         assert_eq!((spec::name(pod), spec::namespace(pod)), ("web-n1", "default"));
         assert!(spec::is_static(pod));
         assert!(scan(dir.path(), "n1", &mut known).is_empty());
-        fs::write(&path, MANIFEST.replace("image: x", "image: y")).unwrap();
+        fs::write(&path, MANIFEST.replace("image: x", "image: z")).unwrap();
         let second = scan(dir.path(), "n1", &mut known);
         assert!(matches!(&second[..], [Change::Removed(uid), Change::Applied(_)] if uid == spec::uid(pod)));
         fs::remove_file(&path).unwrap();
