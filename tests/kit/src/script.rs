@@ -60,11 +60,8 @@ impl Side {
         let wrapper = folder.join("bin/kubectl");
         // A program that is only a name, or that looks for another of its name, must not find this one again.
         let around = tools::search_path(&[]);
-        let text = format!(
-            "#!/bin/sh\nPATH='{}'\nexport PATH\nexec {} \"$@\"\n",
-            around.to_string_lossy(),
-            program.display()
-        );
+        let text =
+            format!("#!/bin/sh\nPATH='{}'\nexport PATH\nexec {} \"$@\"\n", around.to_string_lossy(), program.display());
         std::fs::write(&wrapper, text).with_context(|| format!("write {}", wrapper.display()))?;
         run(Command::new("chmod").arg("+x").arg(&wrapper))?;
         let admin = std::fs::read_to_string(&cluster.kubeconfig).context("read the admin's kubeconfig")?;
