@@ -58,7 +58,10 @@ impl Side {
         let folder = cluster.home().join(name);
         std::fs::create_dir_all(folder.join("bin")).with_context(|| format!("make {}", folder.display()))?;
         let wrapper = folder.join("bin/kubectl");
-        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", program.display());
+        // A program that is only a name, or that looks for another of its name, must not find this one again.
+        let around = tools::search_path(&[]);
+        let text =
+            format!("#!/bin/sh\nPATH='{}'\nexport PATH\nexec {} \"$@\"\n", around.to_string_lossy(), program.display());
         std::fs::write(&wrapper, text).with_context(|| format!("write {}", wrapper.display()))?;
         run(Command::new("chmod").arg("+x").arg(&wrapper))?;
         let admin = std::fs::read_to_string(&cluster.kubeconfig).context("read the admin's kubeconfig")?;
