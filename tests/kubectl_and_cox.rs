@@ -52,7 +52,6 @@ fn kubeconfigs_are_written() {
 }
 
 #[test]
-#[ignore = "open: some lines still differ"]
 fn nodes_are_cordoned_tainted_and_drained_and_certificates_approved() {
     run("nodes.lines", TWO);
 }

@@ -115,7 +115,6 @@ fn kubectl_top_shows_what_is_used() {
 }
 
 #[test]
-#[ignore = "open: the kubelet may still count the port of a Pod that is gone"]
 fn host_ports_lead_to_pods() {
     let cluster = cluster();
     let ports =
@@ -209,7 +208,6 @@ fn network_of(number: u64) -> anyhow::Result<Option<String>> {
 }
 
 #[test]
-#[ignore = "open: the kubelet may still count the port of a Pod that is gone"]
 fn udp_host_ports_lead_to_the_pod_that_is_there_now() {
     let cluster = cluster();
     let ports = "ports: [{containerPort: 9053, hostPort: 19053, protocol: UDP}]";

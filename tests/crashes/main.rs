@@ -123,8 +123,9 @@ impl Traffic {
             }
         }
         let ledger = Arc::new(Ledger::default());
+        // They have listed when the first write is made: what a list shows comes as no event.
+        let watchers = [CONFIG_MAPS, PODS].map(|path| Watcher::start(cluster, path).unwrap()).into();
         let writers = ["a", "b"].map(|name| Writer::start(cluster, name, Arc::clone(&ledger))).into();
-        let watchers = [CONFIG_MAPS, PODS].map(|path| Watcher::start(cluster, path)).into();
         let scaler = Scaler::start(cluster, &["elastic-a", "elastic-b"], random.next());
         Self { load, ledger, writers, watchers, scaler }
     }
@@ -149,7 +150,6 @@ fn start_again(cluster: &Cluster, random: &mut Random, round: u64) -> Child {
 }
 
 #[test]
-#[ignore = "open: a writer may begin before the watch that is to see it"]
 fn twenty_crashes_lose_repeat_and_disturb_nothing() {
     let mut random = Random::new();
     let cluster = Cluster::up(COX, &[]).unwrap();

@@ -51,10 +51,13 @@ fn name(object: &Value) -> Result<String> {
 }
 
 impl Watcher {
-    pub fn start(cluster: &Cluster, path: &'static str) -> Self {
+    /// Returns when it has listed.
+    pub fn start(cluster: &Cluster, path: &'static str) -> Result<Self> {
+        let (listed, told) = std::sync::mpsc::channel();
         let session = Session::start(cluster, async move |client, stop| {
             let mut seen = Seen::default();
             (seen.objects, seen.revision) = first_list(&client, path, &stop).await?;
+            listed.send(()).context("nobody waits for the list")?;
             let mut finishing = None;
             loop {
                 if stop.is_set() {
@@ -74,7 +77,8 @@ impl Watcher {
                 tokio::time::sleep(PAUSE).await;
             }
         });
-        Self { path, session }
+        told.recv_timeout(PATIENCE).with_context(|| format!("list {path} before the watch"))?;
+        Ok(Self { path, session })
     }
 
     /// Ends when it has seen everything: what it knows is what a list says.

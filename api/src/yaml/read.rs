@@ -25,6 +25,9 @@ const MAX_DEPTH: usize = 128;
 /// The largest published manifests of custom resource definitions have some 200,000.
 const MAX_NODES: usize = 2_000_000;
 const MAX_DOCUMENTS: usize = 10_000;
+/// What must be left of the stack for one level more, and what is added where it is not, in bytes.
+const LEVEL: usize = 256 << 10;
+const SEGMENT: usize = 2 << 20;
 
 fn options() -> Options {
     let mut options = Options::default();
@@ -107,7 +110,8 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        from.deserialize_any(self)
+        // The parser takes up to 20 KiB of stack for each level, and a thread of the server has 2 MiB.
+        stacker::maybe_grow(LEVEL, SEGMENT, || from.deserialize_any(self))
     }
 }
 

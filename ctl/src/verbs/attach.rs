@@ -23,7 +23,8 @@ pub(super) const FLAGS: &str = "
       --pod-running-timeout=  Accepted
 ";
 
-const HINT: &str = "If you don't see a command prompt, try pressing enter.";
+const HINT: &str = "All commands and output from this session will be recorded in container logs, including credentials and \
+     sensitive information passed through the command prompt.\nIf you don't see a command prompt, try pressing enter.";
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     let [word] = args.words.as_slice() else {

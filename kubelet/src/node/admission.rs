@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use crate::agent::Agent;
+use crate::pod::registry::Snapshot;
 use crate::{qos, spec};
 
 /// Reason and message of a rejection; `None` admits the Pod.
@@ -16,8 +17,10 @@ pub fn check(agent: &Agent, pod: &Pod) -> Option<(String, String)> {
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned(),
         ));
     }
+    // One that has reported its end takes nothing any more, as upstream: the scheduler counts it no longer.
+    let holds = |s: &Snapshot| s.active && !spec::is_terminal_phase(s.status.phase.as_deref());
     let others: Vec<_> =
-        agent.pods.all().iter().map(|e| e.snapshot()).filter(|s| s.active).map(|s| s.pod.clone()).collect();
+        agent.pods.all().iter().map(|e| e.snapshot()).filter(|s| holds(s)).map(|s| s.pod.clone()).collect();
     fits(agent, pod, others.iter().map(AsRef::as_ref))
 }
 
