@@ -25,9 +25,9 @@ const MAX_DEPTH: usize = 128;
 /// The largest published manifests of custom resource definitions have some 200,000.
 const MAX_NODES: usize = 2_000_000;
 const MAX_DOCUMENTS: usize = 10_000;
-/// What must be left of the stack for one level more, and what is added where it is not, in bytes.
-const LEVEL: usize = 256 << 10;
-const SEGMENT: usize = 2 << 20;
+/// The stack that a text is read on, in bytes: the parser goes down by recursion, and so deep a text needs more than the
+/// 2 MiB of a server's thread. Pages that are not needed are never there.
+const STACK: usize = 32 << 20;
 
 fn options() -> Options {
     let mut options = Options::default();
@@ -76,7 +76,8 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
 /// The text is no YAML.
 pub fn parse_all(bytes: &[u8]) -> Result<Vec<Document>, Error> {
     let documents: Vec<Document> =
-        serde_saphyr::from_slice_multiple_with_options(bytes, options()).map_err(|e| error(&e))?;
+        stacker::grow(STACK, || serde_saphyr::from_slice_multiple_with_options(bytes, options()))
+            .map_err(|e| error(&e))?;
     Ok(documents.into_iter().filter(|document| !document.value.is_null()).collect())
 }
 
@@ -110,8 +111,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        // The parser takes up to 20 KiB of stack for each level, and a thread of the server has 2 MiB.
-        stacker::maybe_grow(LEVEL, SEGMENT, || from.deserialize_any(self))
+        from.deserialize_any(self)
     }
 }
 

@@ -106,7 +106,7 @@ impl Source {
 async fn resolve(source: &Source, remote: &Remote) -> Result<(OciImageManifest, String), OciDistributionError> {
     let (bytes, digest) = source.client.pull_manifest_raw(remote, &source.auth, &MEDIA_TYPES).await?;
     let manifest = match serde_json::from_slice(&bytes)? {
-        OciManifest::Image(manifest) => return Ok((manifest, digest)),
+        OciManifest::Image(manifest) => return Ok((of_an_image(manifest)?, digest)),
         OciManifest::ImageIndex(index) => index,
     };
     let ours = manifest.manifests.iter().find(|entry| {
@@ -120,7 +120,17 @@ async fn resolve(source: &Source, remote: &Remote) -> Result<(OciImageManifest, 
     })?;
     let remote = remote.clone_with_digest(ours.digest.clone());
     let (bytes, _) = source.client.pull_manifest_raw(&remote, &source.auth, &MEDIA_TYPES).await?;
-    Ok((serde_json::from_slice(&bytes)?, digest))
+    Ok((of_an_image(serde_json::from_slice(&bytes)?)?, digest))
+}
+
+/// The manifest, unless it says that it is something else's.
+fn of_an_image(manifest: OciImageManifest) -> Result<OciImageManifest, OciDistributionError> {
+    match &manifest.media_type {
+        Some(other) if ![OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE].contains(&other.as_str()) => {
+            Err(OciDistributionError::UnsupportedMediaTypeError(other.clone()))
+        }
+        _ => Ok(manifest),
+    }
 }
 
 async fn fetch(
