@@ -95,7 +95,11 @@ fn pass<'s>(
 /// # Errors
 /// As [`decode`]; a key that stands twice in a mapping is an unknown-field-like problem.
 pub fn decode_yaml(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidation) -> Result<Decoded, Status> {
-    let document = yaml::parse(bytes).map_err(|error| Body { bytes, gvk }.unrecognized(&error.to_string()))?;
+    let body = Body { bytes, gvk };
+    let document = yaml::parse(bytes).map_err(|error| body.unrecognized(&error.to_string()))?;
+    if !document.value.is_object() && !document.value.is_null() {
+        return Err(body.no_object(&document.value));
+    }
     let mut problems = Vec::new();
     if mode != FieldValidation::Ignore && !document.duplicates.is_empty() {
         problems.push(format!("yaml: unmarshal errors:\n  {}", document.duplicates.join("\n  ")));
@@ -260,16 +264,19 @@ impl Body<'_> {
         if self.bytes.len() > SHOWN { format!("{shown} ...") } else { shown }
     }
 
-    /// The error for valid JSON that is no object of the kind; a wrong kind counts before a wrong field.
-    fn undecodable(&self, message: &str) -> Status {
+    /// The error for a list or a scalar.
+    fn no_object(&self, value: &Value) -> Status {
         const META: &str =
             r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+        let what = scalars::json_type(value);
+        let why = format!("json: cannot unmarshal {what} into Go value of type {META}");
+        self.unrecognized(&format!("couldn't get version/kind; json parse error: {why}"))
+    }
+
+    /// The error for valid JSON that is no object of the kind; a wrong kind counts before a wrong field.
+    fn undecodable(&self, message: &str) -> Status {
         let value: Value = serde_json::from_slice(self.bytes).unwrap_or_default();
-        let Some(object) = value.as_object() else {
-            let what = scalars::json_type(&value);
-            let why = format!("json: cannot unmarshal {what} into Go value of type {META}");
-            return self.unrecognized(&format!("couldn't get version/kind; json parse error: {why}"));
-        };
+        let Some(object) = value.as_object() else { return self.no_object(&value) };
         for key in ["apiVersion", "kind"] {
             if let Some(wrong) = object.get(key).filter(|value| !value.is_string() && !value.is_null()) {
                 let what = scalars::json_type(wrong);

@@ -29,6 +29,9 @@ pub struct Envelope<'a> {
 /// # Errors
 /// Bytes that have none.
 pub fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
+    if body.is_empty() {
+        return Err(Error("empty data".to_owned()));
+    }
     let Some(inner) = body.strip_prefix(MAGIC) else {
         let expected = "[107 56 115 0]";
         let why = format!("provided data does not appear to be a protobuf message, expected prefix {expected}");

@@ -51,6 +51,8 @@ fn error(error: &serde_saphyr::Error) -> Error {
         Some(location) => {
             let plain = text.split(" at line ").next().unwrap_or(text);
             let plain = plain.split_once(": line ").map_or(plain, |(before, _)| before);
+            // What the parser was at, which it adds in brackets, is nobody's concern.
+            let plain = plain.split_once(" (").map_or(plain, |(before, _)| before);
             format!("line {}: {}", location.line(), plain.trim_start_matches("error: "))
         }
         None => text.to_owned(),
