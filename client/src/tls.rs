@@ -68,6 +68,11 @@ fn config(seen: Option<Chain>) -> Arc<ClientConfig> {
     Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
+/// Lets any server pass, for clients that show a certificate of their own.
+pub fn any_server() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Anyone { provider: Arc::new(rustls::crypto::ring::default_provider()), seen: None })
+}
+
 /// Takes any server.
 pub fn to_anyone() -> Arc<ClientConfig> {
     config(None)

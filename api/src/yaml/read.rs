@@ -25,8 +25,8 @@ const MAX_DEPTH: usize = 128;
 /// The largest published manifests of custom resource definitions have some 200,000.
 const MAX_NODES: usize = 2_000_000;
 const MAX_DOCUMENTS: usize = 10_000;
-/// The stack that a text is read on, in bytes: the parser goes down by recursion, and so deep a text needs more than the
-/// 2 MiB of a server's thread. Pages that are not needed are never there.
+/// The stack that a text is read on, in bytes: the parser goes down by recursion, and so deep a text needs more than
+/// the 2 MiB of a server's thread. Pages that are not needed are never there.
 const STACK: usize = 32 << 20;
 
 fn options() -> Options {

@@ -49,26 +49,30 @@ pub async fn create(target: &Target, resource: &'static str) -> Result<f64> {
 
 /// Objects read per second.
 pub async fn get(target: &Target, resource: &'static str) -> Result<f64> {
-    let namespace = target.namespace().await?;
-    let path = path(&namespace, resource);
-    let create = path.clone();
-    let next: Next = Arc::new(move |_, number| ("POST", create.clone(), object(resource, &format!("one-{number}"))));
-    load::once_each(&target.access()?, 1, CLIENTS as u64, next).await?;
-    let next: Next = Arc::new(move |client, _| ("GET", format!("{path}/one-{client}"), String::new()));
-    let rate = load::throughput(&target.access()?, CLIENTS, target.time, next).await;
-    target.remove(&namespace).await?;
-    rate
+    let one = |path: &str, client| format!("{path}/one-{client}");
+    read(target, resource, CLIENTS as u64, CLIENTS, one).await
 }
 
 /// Lists of 3,000 objects per second.
 pub async fn list(target: &Target, resource: &'static str) -> Result<f64> {
+    read(target, resource, LISTED, LISTERS, |path, _| path.to_owned()).await
+}
+
+/// Makes `count` objects, and lets clients read what `what` says of the collection's path and the client's number.
+async fn read(
+    target: &Target,
+    resource: &'static str,
+    count: u64,
+    clients: usize,
+    what: impl Fn(&str, usize) -> String + Send + Sync + 'static,
+) -> Result<f64> {
     let namespace = target.namespace().await?;
     let path = path(&namespace, resource);
     let create = path.clone();
     let next: Next = Arc::new(move |_, number| ("POST", create.clone(), object(resource, &format!("one-{number}"))));
-    load::once_each(&target.access()?, CLIENTS, LISTED, next).await?;
-    let next: Next = Arc::new(move |_, _| ("GET", path.clone(), String::new()));
-    let rate = load::throughput(&target.access()?, LISTERS, target.time, next).await;
+    load::once_each(&target.access()?, CLIENTS, count, next).await?;
+    let next: Next = Arc::new(move |client, _| ("GET", what(&path, client), String::new()));
+    let rate = load::throughput(&target.access()?, clients, target.time, next).await;
     target.remove(&namespace).await?;
     rate
 }
