@@ -58,23 +58,6 @@ fn within(ip: std::net::IpAddr, network: &str) -> bool {
     u32::from(ip) & mask == u32::from(base) & mask
 }
 
-#[cfg(test)]
-mod tests {
-    use super::within;
-
-    #[test]
-    fn addresses_in_networks() {
-        let cases = [
-            ("10.99.0.1", "10.96.0.0/12", true),
-            ("10.112.0.1", "10.96.0.0/12", false),
-            ("::1", "10.96.0.0/12", false),
-        ];
-        for (ip, network, expected) in cases {
-            assert_eq!(ip.parse().is_ok_and(|ip| within(ip, network)), expected, "{ip} in {network}");
-        }
-    }
-}
-
 /// Logs go to the cluster's file when detached, to standard error else. `COX_LOG` filters, as tracing's `RUST_LOG`.
 pub fn start_logging() -> Result<()> {
     use tracing_subscriber::EnvFilter;
@@ -101,4 +84,21 @@ pub fn next_steps(layout: &Layout) -> String {
         "\nNext:\n  export KUBECONFIG={}\n  kubectl get nodes            # or: cox get nodes\n  cox status{place}\n  cox down{place}",
         kubeconfig.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within;
+
+    #[test]
+    fn addresses_in_networks() {
+        let cases = [
+            ("10.99.0.1", "10.96.0.0/12", true),
+            ("10.112.0.1", "10.96.0.0/12", false),
+            ("::1", "10.96.0.0/12", false),
+        ];
+        for (ip, network, expected) in cases {
+            assert_eq!(ip.parse().is_ok_and(|ip| within(ip, network)), expected, "{ip} in {network}");
+        }
+    }
 }

@@ -59,7 +59,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     };
     let renderer = Renderer::new(call);
     let content_type = super::messages::stream_type(call, &renderer);
-    let state = first_state(&call.server, &cache, revision, initial).await;
+    let state = first_state(call.server, &cache, revision, initial).await;
     let end = Instant::now() + timeout(call.params.timeout_seconds);
     let mut body = WatchBody {
         server: call.server.clone(),

@@ -65,7 +65,7 @@ fn tidied(config: &Value) -> Value {
         let Some(entries) = config.get_mut(list).and_then(Value::as_array_mut) else { continue };
         entries.sort_by(|a, b| text(a, "/name").cmp(text(b, "/name")));
         for entry in entries.iter_mut().filter_map(|entry| entry.get_mut(field)?.as_object_mut()) {
-            entry.retain(|_, value| *value != Value::Bool(false) && *value != Value::from(""));
+            entry.retain(|_, value| *value != Value::Bool(false) && value.as_str() != Some(""));
             if list == "contexts" {
                 entry.entry("cluster").or_insert_with(|| "".into());
                 entry.entry("user").or_insert_with(|| "".into());

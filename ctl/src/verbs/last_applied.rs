@@ -24,7 +24,7 @@ pub(super) const SET_FLAGS: &str = "
 
 fn missing(target: &Target, object: &Value) -> anyhow::Error {
     anyhow!("no last-applied-configuration annotation found on resource: {}", text(object, "/metadata/name"))
-        .context(format!("{}", target.shown()))
+        .context(target.shown().to_string())
 }
 
 pub(super) async fn view(args: &Args) -> Result<()> {

@@ -60,10 +60,10 @@ async fn look(kubeconfig: &std::path::Path, start: Instant) -> Result<(f64, f64)
     }
     let access = Access::read(kubeconfig)?;
     let mut connection = loop {
-        if let Ok(mut connection) = access.connect().await {
-            if let Ok((200, _)) = connection.request("GET", "/readyz", b"", None).await {
-                break connection;
-            }
+        if let Ok(mut connection) = access.connect().await
+            && let Ok((200, _)) = connection.request("GET", "/readyz", b"", None).await
+        {
+            break connection;
         }
         ensure!(start.elapsed() < PATIENCE, "not ready after {PATIENCE:?}");
         tokio::time::sleep(LOOK).await;
