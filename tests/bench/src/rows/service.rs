@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use testkit::Image;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::side::Target;
 
@@ -16,6 +17,8 @@ const SERVICES: usize = 31;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the address is tried; also what the figure may be wrong by.
 const LOOK: Duration = Duration::from_millis(1);
+/// How long one try waits. What comes before the rules is dropped without a word, so tries do not wait for each other.
+const TRY: Duration = Duration::from_millis(200);
 
 const POD: &str = r#"
 apiVersion: v1
@@ -44,16 +47,31 @@ pub async fn first_answer(target: &Target) -> Result<f64> {
         let start = Instant::now();
         let made = connection.json("POST", "/api/v1/namespaces/default/services", body.as_bytes()).await?;
         let address = made.pointer("/spec/clusterIP").and_then(Value::as_str).context("the Service has no address")?;
-        while !answers(address).await {
-            ensure!(start.elapsed() < PATIENCE, "no answer of Service web-{number} after {PATIENCE:?}");
-            tokio::time::sleep(LOOK).await;
-        }
+        let answered = tokio::time::timeout(PATIENCE, first(address)).await;
+        answered.with_context(|| format!("no answer of Service web-{number} within {PATIENCE:?}"))?;
         seen.push(start.elapsed().as_secs_f64() * 1000.0);
         let path = format!("/api/v1/namespaces/default/services/web-{number}");
         connection.json("DELETE", &path, b"").await?;
     }
     seen.sort_by(f64::total_cmp);
     Ok(seen[SERVICES / 2])
+}
+
+/// Returns with the first answer to one of the tries, of which one begins at each look.
+async fn first(address: &str) {
+    let mut look = tokio::time::interval(LOOK);
+    let mut tries = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = look.tick() => {
+                let address = address.to_owned();
+                tries.spawn(async move { answers(&address).await });
+            }
+            Some(answered) = tries.join_next() => if let Ok(true) = answered {
+                return;
+            },
+        }
+    }
 }
 
 async fn answers(address: &str) -> bool {
@@ -64,6 +82,5 @@ async fn answers(address: &str) -> bool {
         stream.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer.contains("here"))
     };
-    // Where no rule leads yet, packets may go nowhere without a word.
-    matches!(tokio::time::timeout(Duration::from_millis(200), ask).await, Ok(Ok(true)))
+    matches!(tokio::time::timeout(TRY, ask).await, Ok(Ok(true)))
 }
