@@ -5,7 +5,10 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -67,8 +70,23 @@ fn tail(layout: &Layout) -> String {
     lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
-/// In the child: says that the node is Ready, and lets go of the parent's pipe. Does nothing in the foreground.
+/// Tells the service manager that started this process, if one did and waits for it, that it is ready (sd_notify(3)).
+fn tell_manager() -> Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&socket),
+    };
+    let address = address.context("read NOTIFY_SOCKET")?;
+    UnixDatagram::unbound()
+        .and_then(|own| own.send_to_addr(b"READY=1", &address))
+        .map(drop)
+        .context("tell the service manager that the node is Ready")
+}
+
+/// Says that the node is Ready: to the service manager, and in the child to the parent, whose pipe it lets go of.
 pub fn say_ready() -> Result<()> {
+    tell_manager()?;
     if !is_child() {
         return Ok(());
     }

@@ -44,7 +44,13 @@ pub struct Agent {
 
 impl Agent {
     /// Puts the parts together; nothing is started yet but the recorder's task.
-    pub fn new(config: Config, client: kube::Client, runtime: Arc<dyn Runtime>, machine: Machine) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        client: kube::Client,
+        runtime: Arc<dyn Runtime>,
+        machine: Machine,
+        cgroups: Cgroups,
+    ) -> Arc<Self> {
         let pods = Arc::new(Registry::default());
         let notify = {
             let pods = pods.clone();
@@ -57,7 +63,7 @@ impl Agent {
             services: Services::default(),
             images: Images::default(),
             tokens: Tokens::default(),
-            cgroups: Cgroups::detect(&config.cgroup_root),
+            cgroups,
             pressure: Pressure::default(),
             mirrors: Mirrors::default(),
             node: watch::Sender::new(None),

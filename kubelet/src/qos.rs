@@ -123,7 +123,7 @@ pub fn container_resources(pod: &Pod, container: &Container, node_memory: i64) -
         cpu_quota: quota(limit),
         memory_limit_bytes: value(limits(resources), "memory"),
         oom_score_adj: oom_score_adj(pod, container, node_memory),
-        pids_limit: 0,
+        ..cri::Resources::default()
     }
 }
 

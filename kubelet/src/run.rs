@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::events::Type;
 use crate::node::machine::Machine;
@@ -39,7 +40,8 @@ async fn work(
 ) -> anyhow::Result<()> {
     prepare(&config)?;
     let machine = Machine::read(&config.root_dir).context("reading what the machine has")?;
-    let agent = Agent::new(config, client, runtime, machine);
+    let cgroups = Cgroups::detect(&config.cgroup_root).context("finding the control groups")?;
+    let agent = Agent::new(config, client, runtime, machine, cgroups);
     agent.cgroups.ensure_roots().context("making the cgroups of Pods")?;
     let name = agent.config.node_name.clone();
     agent.recorder.node(&name, Type::Normal, "Starting", "Starting kubelet.");

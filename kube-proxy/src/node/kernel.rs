@@ -110,6 +110,14 @@ fn unless_gone(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Er
     }
 }
 
+/// Lets the making of a link succeed that the node's container runtime made meanwhile: both see to the gateway's.
+fn unless_there(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
 impl Kernel {
     /// Connects to the calling task's network namespace.
     pub fn open(config: &Config) -> std::io::Result<(Self, Disturbances)> {
@@ -257,13 +265,13 @@ impl Kernel {
     async fn add_gateway(&self, ip: IpAddr) -> anyhow::Result<()> {
         if self.link(&self.gateway_link).await?.is_none() {
             let dummy = LinkDummy::new(&self.gateway_link).up().build();
-            if let Err(error) = self.handle.link().add(dummy).execute().await {
+            match unless_there(self.handle.link().add(dummy).execute().await) {
                 // Kernels without dummy links: a bridge without ports serves as well.
-                if errno(&error) != Some(libc::EOPNOTSUPP) {
-                    return Err(error.into());
+                Err(error) if errno(&error) == Some(libc::EOPNOTSUPP) => {
+                    let bridge = LinkBridge::new(&self.gateway_link).up().build();
+                    unless_there(self.handle.link().add(bridge).execute().await)?;
                 }
-                let bridge = LinkBridge::new(&self.gateway_link).up().build();
-                self.handle.link().add(bridge).execute().await?;
+                other => other?,
             }
         }
         let index = self.index(&self.gateway_link).await?;

@@ -43,7 +43,7 @@ pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> a
     let mut events = changes(Api::<ApiNode>::all(client), selecting(""), "Nodes");
     let mut listing = Listing::default();
     let mut peers: BTreeMap<Name, Peer> = BTreeMap::new();
-    let mut retry = false;
+    let (mut retry, mut remembers) = (false, false);
     masquerade::warn_of_dropping_policies(config.table_name()).await;
     loop {
         let changed = tokio::select! {
@@ -65,9 +65,16 @@ pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> a
             tracing::error!(error = format!("{error:#}"), "Pod network not as it should be, will be tried again");
             retry = true;
         }
-        if let Err(error) = masquerade.apply(&view).await {
-            tracing::error!(error = format!("{error:#}"), "masquerading not applied, will be tried again");
-            retry = true;
+        match masquerade.apply(&view).await {
+            Ok(()) if !remembers => {
+                sysctl::remember_connections();
+                remembers = true;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "masquerading not applied, will be tried again");
+                retry = true;
+            }
         }
     }
 }

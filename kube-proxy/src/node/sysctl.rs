@@ -16,6 +16,11 @@ pub fn apply(config: &Config) {
     // A Pod that reaches itself through a Service would be told of a shorter way that does not exist.
     set("net/ipv4/conf/all/send_redirects", "0");
     set("net/ipv4/conf/default/send_redirects", "0");
+}
+
+/// Lets the kernel remember enough connections. To be called when there are rules that ask for it to remember any: the
+/// module that has this setting comes with the first.
+pub fn remember_connections() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     at_least("net/netfilter/nf_conntrack_max", CONNTRACK_MIN.max(CONNTRACK_PER_CPU * cpus));
 }

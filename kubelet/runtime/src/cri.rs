@@ -52,6 +52,9 @@ pub struct Resources {
     pub memory_limit_bytes: i64,
     pub oom_score_adj: i64,
     pub pids_limit: i64,
+    /// Files of a group of version 2 and what is written to them; not for version 1.
+    #[serde(default)]
+    pub unified: BTreeMap<String, String>,
 }
 
 /// A port of the node that leads to a port of the Pod (`hostPort`).

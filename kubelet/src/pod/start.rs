@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use kubelet_runtime::cri::{ContainerConfig, Mount, Propagation};
+use kubelet_runtime::cri::{self, ContainerConfig, Mount, Propagation};
 
 use crate::agent::Agent;
 use crate::downward::Addresses;
@@ -111,7 +111,10 @@ async fn config(agent: &Agent, start: &Start) -> Result<ContainerConfig, String>
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
-        resources: qos::container_resources(pod, container, agent.machine.memory_bytes),
+        resources: cri::Resources {
+            unified: agent.cgroups.container_files(),
+            ..qos::container_resources(pod, container, agent.machine.memory_bytes)
+        },
         security: security::context(pod, container, user, &seccomp_root),
         stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()).unwrap_or_default(),
     })

@@ -111,7 +111,7 @@ impl Node {
         self.cancel.cancel();
         self.task.await.unwrap().unwrap();
         let root = Self::config(&self.dir).cgroup_root;
-        crate::cgroup::Cgroups::detect(&root).remove(&root).unwrap();
+        crate::cgroup::Cgroups::detect(&root).unwrap().remove(&root).unwrap();
     }
 }
 

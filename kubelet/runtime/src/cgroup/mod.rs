@@ -1,5 +1,6 @@
 //! Control groups, version 1 (also hybrid) and version 2, by their files: where a group is, its limits, its end.
 
+mod device_program;
 mod devices;
 mod limits;
 mod placement;
@@ -10,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use devices::DeviceRule;
+pub use devices::{ANY_ACCESS, DeviceKind, DeviceRule, MKNOD, access};
 pub use limits::Limits;
 pub use placement::Placement;
 pub use stats::{Usage, usage};
@@ -34,6 +35,9 @@ pub enum Layout {
         root: PathBuf,
     },
 }
+
+/// Controllers of version 2 without which Pods' limits would be empty words.
+const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// Controllers that containers are placed under; the same that libcontainer knows.
 const CONTROLLERS: [&str; 12] = [
@@ -67,7 +71,8 @@ impl Layout {
             let mount_point = PathBuf::from(left.split(' ').nth(4)?);
             let mut right = right.split(' ');
             match right.next()? {
-                "cgroup2" => v2 = Some(mount_point),
+                // Later ones are the same tree, shown to somebody else.
+                "cgroup2" => v2 = v2.or(Some(mount_point)),
                 "cgroup" => {
                     let options = right.nth(1)?;
                     let of: Vec<String> =
@@ -77,8 +82,13 @@ impl Layout {
                 _ => {}
             }
         }
+        // Somebody may have mounted a controller like net_cls of version 1 on a machine that has version 2.
+        let limits = controllers.iter().any(|(_, of)| of.iter().any(|name| name == "memory" || name == "cpu"));
+        if let Some(root) = v2.clone().filter(|_| !limits) {
+            return Some(Layout::V2 { root });
+        }
         if controllers.is_empty() {
-            return v2.map(|root| Layout::V2 { root });
+            return None;
         }
         controllers.sort_by_key(|(_, of)| !of.iter().any(|name| name == "memory"));
         named.extend(v2);
@@ -150,10 +160,7 @@ impl Layout {
         let Layout::V2 { root } = self else { return Ok(()) };
         let mut current = root.clone();
         for part in Path::new(path.trim_start_matches('/')).components() {
-            let has = fs::read_to_string(current.join("cgroup.controllers"))?;
-            let wanted: Vec<String> = has.split_whitespace().map(|name| format!("+{name}")).collect();
-            fs::write(current.join("cgroup.subtree_control"), wanted.join(" "))
-                .map_err(|error| named(error, "hand on controllers of", &current))?;
+            hand_on(&current).map_err(|error| named(error, "hand on controllers of", &current))?;
             current.push(part);
         }
         Ok(())
@@ -174,6 +181,30 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// Lets the groups below this one of version 2 have all its controllers.
+fn hand_on(group: &Path) -> io::Result<()> {
+    let control = group.join("cgroup.subtree_control");
+    let (has, on) = (fs::read_to_string(group.join("cgroup.controllers"))?, fs::read_to_string(&control)?);
+    if let Some(name) = NEEDED.iter().find(|name| !has.split_whitespace().any(|has| has == **name)) {
+        let text =
+            format!("the kernel has no controller {name} there; see its parameters cgroup_enable, cgroup_disable");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    let missing = || has.split_whitespace().filter(|name| !on.split_whitespace().any(|already| already == *name));
+    let all: Vec<String> = missing().map(|name| format!("+{name}")).collect();
+    if all.is_empty() || fs::write(&control, all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // One that cannot be handed on (cpu while there are real-time processes, say) keeps back all that stand in one line.
+    for name in missing() {
+        match fs::write(&control, format!("+{name}")) {
+            Err(error) if NEEDED.contains(&name) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What the group's file says; an empty one is told what its parent has, which is asked first.
@@ -299,6 +330,9 @@ mod tests {
         let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
         let layout = Layout::parse(text).unwrap();
         assert_eq!(layout.all_directories("/cox-1"), [PathBuf::from("/sys/fs/cgroup/cox-1")]);
+        let more = "\n31 23 0:27 / /sys/fs/cgroup/net_cls rw - cgroup cgroup rw,net_cls\n\
+            32 23 0:26 / /somewhere/else rw - cgroup2 cgroup2 rw";
+        assert_eq!(Layout::parse(&format!("{text}{more}")), Some(layout), "what others mount besides changes nothing");
     }
 
     /// A tree of files as version 2 has them; the kernel would make them in each new directory.
@@ -324,19 +358,24 @@ mod tests {
         }
         assert!(control("cox-1/pod/container").is_err(), "a group with processes hands nothing on");
         assert!(layout.exists("cox-1/pod/container") && !layout.exists("cox-1/other"));
+        fs::write(root.path().join("cgroup.controllers"), "cpu pids").unwrap();
+        let error = layout.create("cox-1/pod/container").unwrap_err().to_string();
+        assert!(error.contains("no controller memory"), "{error}");
     }
 
     #[test]
     fn version_2_has_its_own_files_for_limits_use_and_kills() {
         let (root, layout) = version_2(&["", "g"]);
-        let limits = Limits { cpu_shares: 1024, cpu_quota: 50_000, memory_bytes: 1 << 20, pids: 7, cpu_period: 0 };
+        let limits =
+            Limits { cpu_shares: 1024, cpu_quota: 50_000, memory_bytes: 1 << 20, pids: 7, ..Limits::default() };
         layout.set("g", &limits).unwrap();
         let directory = root.path().join("g");
         let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
-        assert_eq!((read("cpu.weight"), read("cpu.max")), ("39".to_owned(), "50000 100000".to_owned()));
+        assert_eq!((read("cpu.weight"), read("cpu.max")), ("100".to_owned(), "50000 100000".to_owned()));
         assert_eq!((read("memory.max"), read("pids.max")), ("1048576".to_owned(), "7".to_owned()));
-        layout.set_devices("g", &[DeviceRule::deny("a *:* rwm")]).unwrap();
-        assert!(!directory.join("devices.deny").exists());
+        // A group that may use all devices needs no filter, which this one, no real group, could not have.
+        layout.set_devices("g", &[DeviceRule::everything(true)]).unwrap();
+        assert!(layout.set_devices("g", &[DeviceRule::everything(false)]).is_err());
 
         for (name, text) in [
             ("cpu.stat", "usage_usec 5\nuser_usec 4\n"),

@@ -50,7 +50,11 @@ pub fn prepare_node(cluster_id: &str, gateway: Ipv4Addr) -> io::Result<()> {
         let there = VethEnd { name: &format!("cox{cluster_id}gp"), mac: mac_of(gateway, false) };
         batch.veth(&here, &there, None, GATEWAY_MTU);
         batch.link_up(there.name);
-        socket.apply(&batch)?;
+        match socket.apply(&batch) {
+            // The node's proxy made it meanwhile: both see to it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
     }
     let mut batch = Batch::default();
     batch.address(socket.index(&name)?, gateway);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cgroup::DeviceRule;
+use crate::cgroup::{self, ANY_ACCESS, DeviceKind, DeviceRule, MKNOD};
 use crate::cri::{ContainerConfig, Device};
 
 /// Directories of /dev that are file systems of the container's own.
@@ -66,36 +66,38 @@ fn kind(metadata: &fs::Metadata) -> Option<&'static str> {
     }
 }
 
-/// What every container may use: any node may be made, and these opened: null, zero, full, random, urandom, tty,
-/// console, ptmx and the terminals of its own devpts (runc's list).
-const ALWAYS: [&str; 11] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
+/// Character devices that every container may use (runc's list): null, zero, full, random, urandom, tty, console, ptmx
+/// and the terminals of its own devpts.
+const ALWAYS: [(u32, Option<u32>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
 ];
 
-/// Rules of the device control group: nothing but what is named and the few that every container has.
+/// Rules of the device control group: any node may be made, and nothing opened but what is named and the few that every
+/// container has.
 pub fn rules(config: &ContainerConfig) -> Vec<DeviceRule> {
     if config.security.privileged {
-        return vec![DeviceRule::allow("a *:* rwm")];
+        return vec![DeviceRule::everything(true)];
     }
-    let mut rules = vec![DeviceRule::deny("a *:* rwm")];
-    rules.extend(ALWAYS.map(DeviceRule::allow));
+    let make = |kind| DeviceRule::allow(kind, None, None, MKNOD);
+    let mut rules = vec![DeviceRule::everything(false), make(DeviceKind::Character), make(DeviceKind::Block)];
+    let always = ALWAYS.map(|(major, minor)| DeviceRule::allow(DeviceKind::Character, Some(major), minor, ANY_ACCESS));
+    rules.extend(always);
     rules.extend(config.devices.iter().filter_map(rule));
     rules
 }
 
 fn rule(device: &Device) -> Option<DeviceRule> {
     let metadata = fs::metadata(&device.host_path).ok()?;
-    let (kind, number) = (kind(&metadata)?, metadata.rdev());
-    let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
-    Some(DeviceRule::allow(format!("{kind} {}:{} {access}", libc::major(number), libc::minor(number))))
+    let kind = if kind(&metadata)? == "b" { DeviceKind::Block } else { DeviceKind::Character };
+    let number = metadata.rdev();
+    let access = if device.permissions.is_empty() { ANY_ACCESS } else { cgroup::access(&device.permissions) };
+    Some(DeviceRule::allow(kind, Some(libc::major(number)), Some(libc::minor(number)), access))
 }

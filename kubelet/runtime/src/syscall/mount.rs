@@ -6,7 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags};
+use nix::sys::stat::Mode;
 
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
@@ -82,19 +84,25 @@ fn config(
 }
 
 fn overlay_classic(overlay: &Overlay<'_>, target: &Path) -> nix::Result<()> {
-    let mut options = String::from("lowerdir=");
-    for (index, layer) in overlay.lower.iter().enumerate() {
-        if index > 0 {
-            options.push(':');
+    let options = |lower: &[PathBuf]| {
+        let lower: Vec<_> = lower.iter().map(|layer| layer.to_string_lossy()).collect();
+        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), overlay.upper.display(), overlay.work.display())
+    };
+    let mut text = options(overlay.lower);
+    let mut opened: Vec<OwnedFd> = Vec::new();
+    if text.len() >= OPTIONS_LIMIT {
+        // Names of open directories are short.
+        for layer in overlay.lower {
+            opened.push(nix::fcntl::open(layer, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?);
         }
-        options.push_str(&layer.to_string_lossy());
+        let names = opened.iter().map(|layer| PathBuf::from(format!("/proc/self/fd/{}", layer.as_raw_fd())));
+        text = options(&names.collect::<Vec<_>>());
     }
-    options.push_str(&format!(",upperdir={},workdir={}", overlay.upper.display(), overlay.work.display()));
-    if options.len() >= OPTIONS_LIMIT {
+    if text.len() >= OPTIONS_LIMIT {
         return Err(Errno::E2BIG);
     }
     let kind = Some("overlay");
-    nix::mount::mount(kind, target, kind, MsFlags::empty(), Some(options.as_str()))
+    nix::mount::mount(kind, target, kind, MsFlags::empty(), Some(text.as_str()))
 }
 
 fn c_path(path: &Path) -> nix::Result<CString> {

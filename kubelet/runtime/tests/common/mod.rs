@@ -140,7 +140,8 @@ impl Node {
             found.extend(names(&self.config.root.join(directory)));
         }
         found.extend(names(&self.config.run_directory.join("shim")));
-        for hierarchy in names(Path::new("/sys/fs/cgroup")) {
+        // The empty name is version 2's one tree.
+        for hierarchy in names(Path::new("/sys/fs/cgroup")).into_iter().chain([String::new()]) {
             for group in ["kubepods", "", "shims"] {
                 let base = Path::new("/sys/fs/cgroup").join(&hierarchy).join(&self.config.cgroup_root).join(group);
                 found.extend(groups(&base));
