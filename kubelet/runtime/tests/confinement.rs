@@ -153,6 +153,8 @@ fn mounts_propagate_as_told() {
         let path = volume.to_string_lossy().into_owned();
         // The test's own mount namespace, where the volume is a shared mount as a node's are.
         common::run("mount", &["--bind", &path, &path]);
+        // Where the root is shared, as systemd has it, the volume would be its peer, and each mount there be two.
+        common::run("mount", &["--make-private", &path]);
         common::run("mount", &["--make-shared", &path]);
         let sandbox = node.sandbox().await;
         let config = |propagation| ContainerConfig {
