@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use kubelet_runtime::Core;
+use kubelet_runtime::cri::ContainerState;
 use kubelet_runtime::images::Mirror;
 
 use crate::cluster::Machine;
@@ -118,13 +119,20 @@ pub fn is_ready(node: &Node) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Stops all Pods of a cluster whose process does not run; says how many there were.
+/// Stops all Pods of a cluster whose process does not run; says how many there were. Containers are told to end, and have
+/// the time that their Pods grant them; hooks are the process's to run.
 pub fn stop_pods(layout: &Layout) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         use kubelet_runtime::cri::Runtime as _;
         let core = Core::open(runtime_config(layout, &[])).await.context("open the container runtime")?;
         let sandboxes = core.list_pod_sandboxes().await.context("list the Pods")?;
+        let containers = core.list_containers().await.context("list the containers")?;
+        let running = containers.iter().filter(|container| container.state == ContainerState::Running);
+        let stops = running.map(|container| core.stop_container(&container.id, kubelet::grace_seconds(container)));
+        for stopped in futures::future::join_all(stops).await {
+            stopped.context("stop a container")?;
+        }
         for sandbox in &sandboxes {
             let pod = format!("{}/{}", sandbox.namespace, sandbox.name);
             core.stop_pod_sandbox(&sandbox.id).await.with_context(|| format!("stop Pod {pod}"))?;

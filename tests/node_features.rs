@@ -489,3 +489,25 @@ fn probes_over_tls_and_grpc() {
     cluster.apply(&pod("grpc", &script, probe, "")).unwrap();
     cluster.wait_ready("grpc").unwrap();
 }
+
+#[test]
+fn pods_that_are_stopped_with_the_process_have_their_time_to_end() {
+    let cluster = cluster();
+    let polite = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    let patient = pod("polite", polite, "", "").replace("PeriodSeconds: 1\n", "PeriodSeconds: 60\n");
+    cluster.apply(&patient).unwrap();
+    // Deaf to SIGTERM, as the first process of a container is by itself: it is killed when its second is over.
+    cluster.apply(&pod("deaf", "echo up; exec sleep 1000", "", "")).unwrap();
+    for name in ["polite", "deaf"] {
+        wait_for("the script to run", PATIENCE, || {
+            Ok(cluster.kubectl(&["logs", name]).ok().filter(|log| log == "up\n"))
+        })
+        .unwrap();
+    }
+    let uid = cluster.get(&["pod", "polite"]).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let said = run(&mut cluster.cox(&["down", "--pods"])).unwrap();
+    assert!(said.ends_with("stopped 2 Pods\n"), "{said}");
+    let log = cluster.dir.join(format!("log/pods/default_polite_{uid}/main/0.log"));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.trim_end().ends_with("bye"), "{log}");
+}

@@ -97,7 +97,7 @@ pub fn termination_message(status: &cri::ContainerStatus) -> (&str, &str) {
     (of(MESSAGE_PATH), of(MESSAGE_POLICY))
 }
 
-/// Grace period for a container whose Pod is gone, seconds.
+/// Grace period for a container whose Pod is not to be asked, in seconds.
 pub fn grace_seconds(status: &cri::ContainerStatus) -> i64 {
     let of = |key: &str| status.annotations.get(key).and_then(|v| v.parse::<i64>().ok());
     of(DELETION_GRACE).or_else(|| of(TERMINATION_GRACE)).unwrap_or(spec::MINIMUM_GRACE_SECONDS)

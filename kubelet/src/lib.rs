@@ -39,6 +39,7 @@ mod volumes;
 mod testing;
 
 pub use config::{Config, ServingCertificate};
+pub use labels::grace_seconds;
 pub use run::run;
 pub use volumes::shared::share_mounts;
 

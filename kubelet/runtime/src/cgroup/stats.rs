@@ -51,3 +51,11 @@ fn keyed(path: &Path, key: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(key).and_then(|rest| rest.strip_prefix(' ')));
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
+
+/// Did the kernel kill a process of the group for its memory?
+pub fn oom_killed(directory: &Path) -> bool {
+    ["memory.events", "memory.oom_control"].iter().any(|file| {
+        let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
+        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+    })
+}
