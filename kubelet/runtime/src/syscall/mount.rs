@@ -29,11 +29,25 @@ pub struct Overlay<'a> {
 /// Mounts the overlay on `target`. The mount is `volatile`: a container's root is mounted once in its life, so nothing
 /// would read what a sync at unmount keeps.
 pub fn overlay(overlay: &Overlay<'_>, target: &Path) -> nix::Result<()> {
+    // Kernels before 6.5 know no `lowerdir+`, and would complain of each attempt in their log.
+    if is_before(&kernel_release(), (6, 5)) {
+        return overlay_classic(overlay, target);
+    }
     match overlay_new_api(overlay, target) {
-        // Kernels before 6.5 know no `lowerdir+`, before 5.2 no fsopen.
         Err(Errno::EINVAL | Errno::ENOSYS) => overlay_classic(overlay, target),
         other => other,
     }
+}
+
+/// `6.1.0-50-amd64`; empty where the kernel does not say.
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
+
+/// A release that cannot be read counts as new.
+fn is_before(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < version)
 }
 
 fn overlay_new_api(overlay: &Overlay<'_>, target: &Path) -> nix::Result<()> {
@@ -224,4 +238,18 @@ fn unescape(text: &str) -> PathBuf {
         rest = if code.is_some() { after.get(3..).unwrap_or(&[]) } else { after };
     }
     std::ffi::OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        let table =
+            [("6.1.0-50-amd64", true), ("5.14.0-427.el9", true), ("6.5.0", false), ("6.18.44-x", false), ("", false)];
+        for (release, before) in table {
+            assert_eq!(is_before(release, (6, 5)), before, "{release}");
+        }
+    }
 }
