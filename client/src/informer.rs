@@ -3,6 +3,7 @@
 //! Handlers run on the watching task, one after another and in the order of the watch: they note keys in a queue and
 //! return; they never wait.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -47,9 +48,12 @@ struct Kept<T> {
     object: Arc<T>,
 }
 
+/// Objects by what an index says of them.
+type Groups<T> = HashMap<String, BTreeMap<NamespacedName, Arc<T>>>;
+
 struct Objects<T> {
     by_name: BTreeMap<NamespacedName, Kept<T>>,
-    by_index: HashMap<String, BTreeMap<NamespacedName, Arc<T>>>,
+    by_index: Groups<T>,
 }
 
 struct Shared<T> {
@@ -182,16 +186,20 @@ impl<T> Informer<T> {
         let object = Arc::clone(&fresh.object);
         let old = {
             let mut objects = self.0.objects.write();
-            if objects.by_name.get(&key).is_some_and(|old| old.version == fresh.version) {
-                return;
+            let Objects { by_name, by_index } = &mut *objects;
+            match by_name.entry(key) {
+                Entry::Occupied(place) if place.get().version == fresh.version => return,
+                Entry::Occupied(mut place) => {
+                    let old = place.insert(fresh);
+                    self.reindex(by_index, place.key(), Some(&old.object), Some(&object));
+                    Some(old)
+                }
+                Entry::Vacant(place) => {
+                    self.reindex(by_index, place.key(), None, Some(&object));
+                    place.insert(fresh);
+                    None
+                }
             }
-            let old = objects.by_name.remove(&key);
-            if let Some(index) = self.0.index {
-                let before = old.as_ref().and_then(|old| index(&old.object));
-                objects.reindex(&key, before, index(&object).map(|value| (value, Arc::clone(&object))));
-            }
-            objects.by_name.insert(key, fresh);
-            old
         };
         let change = match &old {
             Some(old) => Change::Updated { old: &old.object, new: &object },
@@ -206,13 +214,29 @@ impl<T> Informer<T> {
         let old = {
             let mut objects = self.0.objects.write();
             let Some(old) = objects.by_name.remove(key) else { return };
-            if let Some(index) = self.0.index {
-                objects.reindex(key, index(&old.object), None);
-            }
+            self.reindex(&mut objects.by_index, key, Some(&old.object), None);
             old.object
         };
         let change = Change::Deleted(last.as_ref().unwrap_or(&old));
         handlers.iter().for_each(|handler| handler(&change));
+    }
+
+    /// Moves an object in the index, from the value that it had to the one that it has.
+    fn reindex(&self, groups: &mut Groups<T>, key: &NamespacedName, before: Option<&Arc<T>>, after: Option<&Arc<T>>) {
+        let Some(index) = self.0.index else { return };
+        let (was, is) = (before.and_then(|object| index(object)), after.and_then(|object| index(object)));
+        if was != is
+            && let Some(was) = was
+            && let Some(group) = groups.get_mut(&was)
+        {
+            group.remove(key);
+            if group.is_empty() {
+                groups.remove(&was);
+            }
+        }
+        if let (Some(is), Some(object)) = (is, after) {
+            groups.entry(is).or_default().insert(key.clone(), Arc::clone(object));
+        }
     }
 
     fn replace(&self, fresh: BTreeMap<NamespacedName, Kept<T>>) {
@@ -279,23 +303,6 @@ impl<T> Informer<T> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-impl<T> Objects<T> {
-    /// Moves an object in the index, from the value that it had to the one that it has.
-    fn reindex(&mut self, key: &NamespacedName, before: Option<String>, after: Option<(String, Arc<T>)>) {
-        if let Some(before) = before
-            && let Some(group) = self.by_index.get_mut(&before)
-        {
-            group.remove(key);
-            if group.is_empty() {
-                self.by_index.remove(&before);
-            }
-        }
-        if let Some((value, object)) = after {
-            self.by_index.entry(value).or_default().insert(key.clone(), object);
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing below is a member.
 
 use serde_json::Value;
+use serde_json::map::Entry;
 
 use crate::{Object, Schema};
 
@@ -40,9 +41,12 @@ pub fn is_empty(set: &Object) -> bool {
 /// Puts a node under an element: what is below it, and whether it is a member itself.
 pub fn attach(set: &mut Object, key: &str, member: bool, below: Object) {
     let Some(added) = node(member, below) else { return };
-    match set.get_mut(key) {
-        Some(Value::Object(known)) => *known = join(std::mem::take(known), added),
-        _ => drop(set.insert(key.to_owned(), Value::Object(added))),
+    match set.entry(key) {
+        Entry::Vacant(place) => drop(place.insert(Value::Object(added))),
+        Entry::Occupied(mut place) => match place.get_mut() {
+            Value::Object(known) => *known = join(std::mem::take(known), added),
+            other => *other = Value::Object(added),
+        },
     }
 }
 
