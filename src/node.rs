@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use client::Informer;
+use client::{Informer, watch};
 use k8s_openapi::api::core::v1::Node;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use kubelet_runtime::Core;
 use kubelet_runtime::images::Mirror;
@@ -100,8 +99,8 @@ pub async fn ready(client: Client, name: &str) -> Result<()> {
     let informer: Informer<Node> = Informer::idle();
     let wake = Arc::clone(&changed);
     informer.on_change(move |_| wake.notify_one());
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    tokio::spawn(informer.clone().run(Api::all(client), only, stop));
+    let only = watch::Config::default().fields(&format!("metadata.name={name}"));
+    informer.watch(Api::all(client), only, stop);
     let wait = async {
         while !informer.get("", name).is_some_and(|node| is_ready(&node)) {
             changed.notified().await;

@@ -1,19 +1,16 @@
 //! The loop: takes in what changed, decides on the next Pod, binds in the background.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use client::Informer;
+use client::{FromJson, Informer, watch};
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -94,15 +91,12 @@ struct Informers {
 /// Starts an informer that keeps of each object what `keep` makes of it.
 fn keeping<K, T>(client: &Client, stop: &CancellationToken, fields: &str, keep: fn(K) -> T) -> Informer<T>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: FromJson + Resource<DynamicType = ()>,
     T: Send + Sync + 'static,
 {
     let informer = Informer::idle();
-    let config = match fields {
-        "" => watcher::Config::default(),
-        fields => watcher::Config::default().fields(fields),
-    };
-    tokio::spawn(informer.clone().run_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep));
+    let config = watch::Config::default().fields(fields);
+    informer.watch_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep);
     informer
 }
 
@@ -133,11 +127,11 @@ impl Informers {
             services: keeping(client, stop, "", of_service),
             replica_sets: keeping(client, stop, "", of_replica_set),
             stateful_sets: keeping(client, stop, "", of_stateful_set),
-            budgets: Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+            budgets: Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
             storage: Storage::new(
-                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
-                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
-                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
             ),
         };
         let to = inbox.clone();
