@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use client::{Informer, watch};
+use client::{Api, Informer, watch};
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client};
+use kube::Client;
 use kubelet_runtime::Core;
 use kubelet_runtime::images::Mirror;
 

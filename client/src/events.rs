@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+use crate::Api;
 
 /// Waiting events; more are dropped and the drop is logged.
 const QUEUE: usize = 4096;

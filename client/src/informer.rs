@@ -10,9 +10,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use kube::{Api, Resource};
+use kube::Resource;
 use tokio_util::sync::CancellationToken;
 
+use crate::Api;
 use crate::json::FromJson;
 use crate::watch::{Config, ListWatch};
 use store::{Index, Kept, Store, Thing};

@@ -130,6 +130,16 @@ impl<K: FromJson> Api<K> {
         Self::read(self.send(self.request.replace_subresource(which, name, params, body)).await)
     }
 
+    /// As [`Self::patch`]; gives the object as it is then.
+    pub async fn patch_and_read<P: Serialize + Debug>(
+        &self,
+        name: &str,
+        params: &PatchParams,
+        patch: &Patch<P>,
+    ) -> Result<K> {
+        Self::read(self.send(self.request.patch(name, params, patch)).await)
+    }
+
     pub async fn replace_status(&self, name: &str, params: &PostParams, object: &K) -> Result<K>
     where
         K: ToJson,

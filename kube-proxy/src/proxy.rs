@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use client::Api;
 use client::watch::{Event, Watch};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{Node as ApiNode, Service as ApiService};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use nft::Ip;
 use nft::netlink::Socket;
 use tokio::time::Instant;

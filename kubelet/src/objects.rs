@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::NamespacedName;
-use client::FromJson;
 use client::watch::{Config, Event, Watch};
+use client::{Api, FromJson};
 use futures::StreamExt;
-use kube::{Api, Resource};
+use kube::Resource;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 

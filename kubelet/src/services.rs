@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use client::Api;
 use client::watch::{self as api_watch, Event, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::NamespacedName;
+use client::Api;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use nix::sys::inotify::AddWatchFlags;
 use parking_lot::Mutex;

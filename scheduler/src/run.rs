@@ -4,12 +4,12 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use api::NamespacedName;
-use client::{FromJson, Informer, watch};
+use client::{Api, FromJson, Informer, watch};
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;

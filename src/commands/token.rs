@@ -5,11 +5,12 @@
 
 use anyhow::{Context, Result, bail};
 use apiserver_auth::pki::Authority;
+use client::Api;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client};
 
 use crate::cli::TokenAction;
 use crate::layout::Layout;
@@ -96,7 +97,7 @@ async fn create(layout: &Layout, ttl_hours: u32) -> Result<String> {
 async fn list(layout: &Layout) -> Result<()> {
     let only = ListParams::default().fields(&format!("type={TYPE}"));
     println!("{:<8} {:<22} DESCRIPTION", "ID", "EXPIRES");
-    for secret in secrets(layout).await?.list(&only).await.context("list the tokens")?.items {
+    for secret in secrets(layout).await?.list(&only).await.context("list the tokens")? {
         let text = |key: &str| {
             let value = secret.data.as_ref().and_then(|data| data.get(key));
             value.map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default()

@@ -126,8 +126,7 @@ async fn a_torn_watch_goes_on_where_it_was_and_is_not_listed_again() {
     });
     let client = crate::in_process(service, "ns");
     let stop = CancellationToken::new();
-    let informer: Informer<ConfigMap> =
-        Informer::start(Api::namespaced(client, "ns"), Config::default(), stop.clone());
+    let informer: Informer<ConfigMap> = Informer::start(Api::namespaced(client, "ns"), Config::default(), stop.clone());
     let seen = Arc::new(Notify::new());
     let wake = Arc::clone(&seen);
     informer.on_change(move |_| wake.notify_one());

@@ -16,9 +16,9 @@ use kube::core::{Request, Status};
 use tokio::time::{Instant, Sleep};
 use tower::BoxError;
 
-use super::{Config, ReadError, Unread};
 use super::envelope::{self, Identity, Line, Page};
 use super::lines::{Lines, TooLong};
+use super::{Config, ReadError, Unread};
 use crate::backoff::Backoff;
 use crate::request;
 
@@ -85,7 +85,10 @@ enum State {
     /// A list begins.
     Begin,
     /// A page was asked for; `more` when it is not the first.
-    Asked { page: BoxFuture<'static, kube::Result<Bytes>>, more: bool },
+    Asked {
+        page: BoxFuture<'static, kube::Result<Bytes>>,
+        more: bool,
+    },
     /// A page is handed out.
     Listing(Page),
     /// A watch from the version that was last seen begins.

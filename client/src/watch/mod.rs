@@ -11,8 +11,9 @@ use std::task::{Context, Poll, ready};
 use api::NamespacedName;
 use bytes::Bytes;
 use futures::Stream;
-use kube::{Api, Resource};
+use kube::Resource;
 
+use crate::Api;
 use crate::json::FromJson;
 pub(crate) use list_watch::{ListWatch, Step};
 

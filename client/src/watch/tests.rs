@@ -11,14 +11,15 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
+
+use crate::Api;
 
 type Pieces = std::pin::Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send>>;
 
@@ -223,11 +224,8 @@ async fn an_object_of_another_kind_holds_up_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_is_given_up_after_the_time_that_the_server_was_given() {
-    let (mut watch, asked) = scripted(vec![
-        list(5, "", &[]),
-        Answer::Open(Vec::new()),
-        Answer::Open(vec![line("ADDED", &object("a", 6))]),
-    ]);
+    let (mut watch, asked) =
+        scripted(vec![list(5, "", &[]), Answer::Open(Vec::new()), Answer::Open(vec![line("ADDED", &object("a", 6))])]);
     let began = tokio::time::Instant::now();
     assert_eq!(events(&mut watch, 3).await, "[ ] +a");
     assert_eq!(began.elapsed().as_secs(), 295);

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use client::Lean;
 use client::watch::{self, Event, Watch};
+use client::{Api, Lean};
 use futures::StreamExt as _;
-use kube::Api;
 use kube::api::ObjectMeta;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;

@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use client::Api;
 use client::watch::{Event, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -74,11 +75,7 @@ pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> a
 }
 
 /// Takes in an event; says whether it changes what is known of the nodes.
-fn take(
-    listing: &mut Listing,
-    peers: &mut BTreeMap<Name, Peer>,
-    event: Event<ApiNode>,
-) -> bool {
+fn take(listing: &mut Listing, peers: &mut BTreeMap<Name, Peer>, event: Event<ApiNode>) -> bool {
     match listing.step(event) {
         Some(Change::Set(name, object)) => {
             let peer = Peer::from_api(&object.name_any(), &object);

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use client::Api;
 use client::watch::{self, Event, Unread, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
 use kubelet_runtime::cri::{self, EventType};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
