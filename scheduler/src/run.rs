@@ -19,6 +19,7 @@ use crate::binder::Binder;
 use crate::cache::Cache;
 use crate::claims::{self, Storage};
 use crate::decide::{Outcome, Snapshot, Unfit, decide};
+use crate::findings::Findings;
 use crate::labels::{Labels, Selector};
 use crate::model::{NodeInfo, PodInfo};
 use crate::plugins::volumes::Choice;
@@ -206,6 +207,7 @@ async fn lead(client: Client, config: Config, stop: CancellationToken) -> anyhow
             queue: Queue::default(),
             binder: Binder::new(client),
             bindings: Arc::new(Semaphore::new(BINDINGS)),
+            findings: Findings::default(),
             turn: 0,
         };
         scheduler.schedule(lead).await;
@@ -222,6 +224,7 @@ struct Scheduler {
     queue: Queue,
     binder: Binder,
     bindings: Arc<Semaphore>,
+    findings: Findings,
     turn: usize,
 }
 
@@ -314,7 +317,7 @@ impl Scheduler {
             }
         };
         let snapshot = Snapshot { volumes: &volumes, ..self.cache.snapshot() };
-        let (outcome, looked) = decide(&snapshot, pod, self.turn);
+        let (outcome, looked) = decide(&snapshot, pod, self.turn, &mut self.findings);
         self.turn = (self.turn + looked) % self.cache.nodes().max(1);
         match outcome {
             Outcome::Fits { node } => {
