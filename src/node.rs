@@ -12,6 +12,7 @@ use kube::Client;
 use kubelet_runtime::Core;
 use kubelet_runtime::images::Mirror;
 
+use crate::block;
 use crate::cluster::Machine;
 use crate::layout::Layout;
 use crate::parts::Parts;
@@ -120,7 +121,7 @@ pub fn is_ready(node: &Node) -> bool {
 /// Stops all Pods of a cluster whose process does not run; says how many there were.
 pub fn stop_pods(layout: &Layout) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
+    let stop = async {
         use kubelet_runtime::cri::Runtime as _;
         let core = Core::open(runtime_config(layout, &[])).await.context("open the container runtime")?;
         let sandboxes = core.list_pod_sandboxes().await.context("list the Pods")?;
@@ -130,14 +131,16 @@ pub fn stop_pods(layout: &Layout) -> Result<usize> {
             core.remove_pod_sandbox(&sandbox.id).await.with_context(|| format!("remove Pod {pod}"))?;
         }
         Ok(sandboxes.len())
-    })
+    };
+    block::on(&runtime, Box::pin(stop))
 }
 
 /// Removes what the node's parts made in the kernel and below the data directory.
 pub fn reset(layout: &Layout) -> Result<()> {
     kubelet_runtime::reset(&runtime_config(layout, &[])).context("remove containers, images and control groups")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(kube_proxy::cleanup(&layout.cluster_id())).context("remove network rules, routes and links")?;
+    block::on(&runtime, Box::pin(kube_proxy::cleanup(&layout.cluster_id())))
+        .context("remove network rules, routes and links")?;
     detach_mounts(layout.dir())
 }
 

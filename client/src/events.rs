@@ -77,7 +77,7 @@ impl Recorder {
         let (notes, queue) = mpsc::channel(QUEUE);
         let source =
             EventSource { component: Some(component.to_owned()), host: (!host.is_empty()).then(|| host.to_owned()) };
-        tokio::spawn(write_all(client, source, queue));
+        crate::spawn(write_all(client, source, queue));
         Self { notes, dropped: Arc::default() }
     }
 

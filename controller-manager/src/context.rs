@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use client::queue::Work;
 use client::{Api, Informer, Recorder, WorkQueue, watch};
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -139,18 +141,27 @@ impl Context {
     where
         T: Clone + Eq + Hash + Send + Debug + 'static,
         R: Future<Output = ()> + Send + 'static,
-        F: Fn(T) -> W + Clone + Send + Sync + 'static,
-        W: Future<Output = anyhow::Result<()>> + Send,
+        F: Fn(T) -> W + Send + Sync + 'static,
+        W: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let stop = self.stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = ready => {}
-            }
-            client::queue::run(queue, workers, name, work).await;
-        });
+        let work: Work<T> = Arc::new(move |key| Box::pin(work(key)));
+        client::spawn(run(self.stop.clone(), name, queue, workers, Box::pin(ready), work));
     }
+}
+
+async fn run<T: Clone + Eq + Hash + Send + Debug + 'static>(
+    stop: CancellationToken,
+    name: &'static str,
+    queue: WorkQueue<T>,
+    workers: usize,
+    ready: BoxFuture<'static, ()>,
+    work: Work<T>,
+) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = ready => {}
+    }
+    client::queue::run(queue, workers, name, work).await;
 }
 
 fn pods(client: &Client, stop: &CancellationToken) -> Informer<Pod> {

@@ -87,7 +87,7 @@ where
         let api: Api<K> = Api::namespaced(self.client.clone(), &key.namespace);
         let config = Config::default().fields(&format!("metadata.name={}", key.name));
         let task = follow(api, config, sender, self.notify.clone(), referents.clone());
-        Entry { value, referents, _task: Task(tokio::spawn(task)) }
+        Entry { value, referents, _task: Task(client::spawn(task)) }
     }
 }
 

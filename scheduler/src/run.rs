@@ -335,7 +335,7 @@ impl Scheduler {
         let Ok(permit) = Arc::clone(&self.bindings).acquire_owned().await else { return };
         let (binder, inbox, pod) = (self.binder.clone(), self.inbox.clone(), Arc::clone(pod));
         let storage = (!choices.is_empty()).then(|| self.informers.storage.clone());
-        tokio::spawn(async move {
+        client::spawn(async move {
             if let Some(storage) = storage
                 && let Err(error) = storage.bind(binder.client(), &choices, &node).await
             {
@@ -377,7 +377,7 @@ impl Scheduler {
         }
         self.queue.unschedulable(&key, Instant::now());
         let (binder, pod) = (self.binder.clone(), Arc::clone(pod));
-        tokio::spawn(async move {
+        client::spawn(async move {
             binder.explain(&pod, "Unschedulable", &message, nominated.as_deref()).await;
         });
     }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Client, ResourceExt};
 
+use crate::block;
 use crate::cli::DirArgs;
 use crate::layout::Layout;
 use crate::netns;
@@ -31,7 +32,7 @@ pub fn run(args: &DirArgs) -> Result<()> {
     let (text, wrong) = if layout.kubeconfig().exists() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-        runtime.block_on(ask(&layout))?
+        block::on(&runtime, Box::pin(ask(&layout)))?
     } else {
         ("node       an agent's: `cox status` on the server shows how the cluster is\n".to_owned(), Vec::new())
     };

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 
+use crate::block;
 use crate::cli::TokenAction;
 use crate::layout::Layout;
 use crate::netns;
@@ -27,7 +28,7 @@ pub fn run(action: TokenAction) -> Result<()> {
     let (TokenAction::Create { dir, .. } | TokenAction::List(dir) | TokenAction::Delete { dir, .. }) = &action;
     netns::enter(&Layout::at(&dir.data_dir)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
+    let done = async {
         match action {
             TokenAction::Create { dir, ttl_hours } => {
                 let layout = Layout::at(&dir.data_dir)?;
@@ -37,7 +38,8 @@ pub fn run(action: TokenAction) -> Result<()> {
             TokenAction::List(dir) => list(&Layout::at(&dir.data_dir)?).await,
             TokenAction::Delete { id, dir } => delete(&Layout::at(&dir.data_dir)?, &id).await,
         }
-    })
+    };
+    block::on(&runtime, Box::pin(done))
 }
 
 async fn secrets(layout: &Layout) -> Result<Api<Secret>> {

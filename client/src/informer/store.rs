@@ -68,7 +68,7 @@ impl Store {
 
     /// Follows a watch in a task of its own, until the token is cancelled.
     pub fn spawn(self: Arc<Self>, steps: ListWatch, read: Read, stop: CancellationToken) {
-        tokio::spawn(async move {
+        crate::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.follow(steps, read) => {}

@@ -31,7 +31,7 @@ impl Monitor {
         let (listed, first) = oneshot::channel();
         let run = run(Arc::clone(collector), Arc::clone(&resource), listed);
         let stopped = stop.clone();
-        tokio::spawn(async move {
+        client::spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = run => {}

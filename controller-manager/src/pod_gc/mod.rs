@@ -97,7 +97,7 @@ fn count_ended(controller: &Arc<Controller>) {
             return;
         }
         let (weak, due) = (weak.clone(), Arc::clone(&due));
-        tokio::spawn(async move {
+        client::spawn(async move {
             tokio::time::sleep(COUNT_PERIOD).await;
             due.store(false, Ordering::Release);
             let Some(controller) = weak.upgrade().filter(|c| !c.context.stop.is_cancelled()) else { return };

@@ -199,7 +199,7 @@ impl Manager {
         let known: BTreeSet<String> =
             self.agent.pods.all().iter().map(|e| spec::uid(&e.snapshot().pod).to_owned()).collect();
         let agent = self.agent.clone();
-        tokio::spawn(async move {
+        client::spawn(async move {
             match volumes::orphans(&agent.config, &known) {
                 Ok(uids) => {
                     for uid in uids {
