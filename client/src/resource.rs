@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 use crate::json::{FromJson, ToJson};
 use crate::request::{self, Built};
 
-/// The objects of a kind, in one namespace or in all. As `kube::Api`, which brings all code of the kind into every crate
-/// that uses it; and what is written without a look at the answer (patches, deletions) leaves that unread.
+/// The objects of a kind, in one namespace or in all. As `kube::Api`, but that brings all code of the kind into every
+/// crate that uses it; and the answers to patches and deletions, which nobody looks at, are not read here.
 pub struct Api<K> {
     client: Client,
     request: Request,
