@@ -136,6 +136,8 @@ pub struct Resource {
     pub enabled: bool,
     /// Whether a delete answers with the deleted object instead of a Status.
     pub returns_deleted: bool,
+    /// Whether its objects are measured when they are asked for, and none is stored.
+    pub measured: bool,
     pub hooks: Hooks,
 }
 

@@ -303,7 +303,7 @@ async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str, turns:
         return crate::subresources::handle(call, parts, body, rest).await;
     }
     match call.verb {
-        "get" | "list" if crate::resource_metrics::is_measured(call.row) => crate::resource_metrics::handle(call).await,
+        "get" | "list" if call.row.resource.measured => crate::resource_metrics::handle(call).await,
         "get" => {
             let _turn = turn(call, turns).await?;
             get::get(call).await
