@@ -9,6 +9,7 @@ pub mod informer;
 pub mod leader;
 pub mod lean;
 pub mod queue;
+mod renewing;
 pub mod strangers;
 pub mod taints;
 pub mod tls;
