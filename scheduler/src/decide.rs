@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::findings::{Class, Finding, Findings};
 use crate::labels::Labels;
 use crate::model::{NodeInfo, PodInfo};
-use crate::plugins::{self, Reason, affinity::Near, resources, spread::Counts, volumes::PodVolumes};
+use crate::plugins::{self, Reason, affinity::Near, spread::Limits, volumes::PodVolumes};
 
 /// What a decision is made from.
 pub struct Snapshot<'a> {
@@ -65,41 +66,46 @@ impl Unfit {
 pub struct Filters<'a> {
     pod: &'a PodInfo,
     near: Option<Near<'a>>,
-    counts: Counts<'a>,
+    limits: Limits<'a>,
     volumes: &'a PodVolumes,
 }
 
 impl<'a> Filters<'a> {
-    pub fn of(pod: &'a PodInfo, snapshot: &Snapshot<'a>) -> Self {
+    pub fn of(pod: &'a PodInfo, snapshot: &Snapshot<'a>, class: &mut Class) -> Self {
         let matters = snapshot.any_terms || !pod.affinity.is_empty() || !pod.anti_affinity.is_empty();
+        if pod.spread.iter().any(|constraint| constraint.hard) {
+            snapshot.nodes.iter().enumerate().for_each(|(index, node)| class.look(index, node));
+        }
+        let places = (0..snapshot.nodes.len()).filter_map(|index| Some(&*class.at(index)?.places));
         Self {
             pod,
             near: matters.then(|| Near::of(pod, snapshot.nodes, snapshot.namespaces)),
-            counts: Counts::of(pod, snapshot.nodes),
+            limits: Limits::of(pod, places),
             volumes: snapshot.volumes,
         }
     }
 
-    pub fn check(&self, node: &NodeInfo) -> Result<(), Vec<Reason>> {
-        plugins::filter_alone(self.pod, node)?;
+    /// Whether the Pod may go to a node, of which this was found.
+    pub fn check(&self, node: &NodeInfo, finding: &Finding) -> Result<(), Vec<Reason>> {
+        finding.alone.clone()?;
         self.volumes.filter(node)?;
-        self.counts.filter(self.pod, node).map_err(|reason| vec![reason])?;
+        self.limits.filter(&finding.places).map_err(|reason| vec![reason])?;
         match &self.near {
             Some(near) => near.filter(self.pod, node).map_err(|reason| vec![reason]),
             None => Ok(()),
         }
     }
 
-    /// As [`Self::check`], also with the Pods that the node is being cleared for.
-    fn check_with_nominated(&self, node: &NodeInfo, nominated: Option<&Vec<Arc<PodInfo>>>) -> Result<(), Vec<Reason>> {
+    /// Whether the Pod has room beside those that a node is being cleared for.
+    fn check_nominated(&self, node: &NodeInfo, nominated: Option<&Vec<Arc<PodInfo>>>) -> Result<(), Vec<Reason>> {
         let ahead = |other: &&Arc<PodInfo>| other.uid != self.pod.uid && other.priority >= self.pod.priority;
         let others: Vec<_> = nominated.into_iter().flatten().filter(ahead).collect();
-        if !others.is_empty() {
-            let mut fuller = node.clone();
-            others.into_iter().for_each(|other| fuller.add(Arc::clone(other)));
-            plugins::filter_alone(self.pod, &fuller)?;
+        if others.is_empty() {
+            return Ok(());
         }
-        self.check(node)
+        let mut fuller = node.clone();
+        others.into_iter().for_each(|other| fuller.add(Arc::clone(other)));
+        plugins::filter_alone(self.pod, &fuller)
     }
 }
 
@@ -114,18 +120,23 @@ fn enough(nodes: usize) -> usize {
 
 /// Decides. `start` is the node to begin with: it moves on with each decision, so that all nodes get their turn.
 /// Returns the outcome and how many nodes were looked at.
-pub fn decide(snapshot: &Snapshot<'_>, pod: &PodInfo, start: usize) -> (Outcome, usize) {
+pub fn decide(snapshot: &Snapshot<'_>, pod: &PodInfo, start: usize, findings: &mut Findings) -> (Outcome, usize) {
     let total = snapshot.nodes.len();
-    let filters = Filters::of(pod, snapshot);
+    let class = findings.of(pod, total);
+    let filters = Filters::of(pod, snapshot, class);
     let wanted = enough(total);
-    let mut fitting: Vec<&NodeInfo> = Vec::new();
+    let mut fitting: Vec<usize> = Vec::new();
     let mut unfit = Unfit { nodes: total, ..Unfit::default() };
     let mut looked = 0;
     for offset in 0..total {
-        let node = &snapshot.nodes[(start + offset) % total];
+        let index = (start + offset) % total;
+        let node = &*snapshot.nodes[index];
         looked += 1;
-        match filters.check_with_nominated(node, snapshot.nominated.get(&node.name)) {
-            Ok(()) => fitting.push(node),
+        class.look(index, node);
+        let Some(finding) = class.at(index) else { continue };
+        let nominated = if snapshot.nominated.is_empty() { None } else { snapshot.nominated.get(&node.name) };
+        match filters.check_nominated(node, nominated).and_then(|()| filters.check(node, finding)) {
+            Ok(()) => fitting.push(index),
             Err(reasons) => unfit.reasons.push((node.name.clone(), reasons)),
         }
         if fitting.len() >= wanted {
@@ -134,36 +145,42 @@ pub fn decide(snapshot: &Snapshot<'_>, pod: &PodInfo, start: usize) -> (Outcome,
     }
     let outcome = match fitting.as_slice() {
         [] => Outcome::Unfit(unfit),
-        [only] => Outcome::Fits { node: only.name.clone() },
-        several => Outcome::Fits { node: best(snapshot, pod, several, start) },
+        [only] => Outcome::Fits { node: snapshot.nodes[*only].name.clone() },
+        several => Outcome::Fits { node: snapshot.nodes[best(snapshot, pod, class, several, start)].name.clone() },
     };
     (outcome, looked)
 }
 
 /// The node with the highest weighted score; of several, one by turns.
-fn best(snapshot: &Snapshot<'_>, pod: &PodInfo, nodes: &[&NodeInfo], turn: usize) -> String {
-    let mut totals = vec![0_i64; nodes.len()];
+fn best(snapshot: &Snapshot<'_>, pod: &PodInfo, class: &Class, fitting: &[usize], turn: usize) -> usize {
+    let found: Vec<&Finding> = fitting.iter().filter_map(|index| class.at(*index)).collect();
+    let mut totals: Vec<i64> = found.iter().map(|finding| finding.resources).collect();
     let mut add = |weight: i64, scores: Vec<i64>| {
         for (total, score) in totals.iter_mut().zip(scores) {
             *total += weight * score;
         }
     };
-    if nodes.iter().any(|node| !node.taints.is_empty()) {
-        add(3, plugins::score_taints(pod, nodes));
+    let relative = |of: fn(&Finding) -> i64, reverse| {
+        let mut scores: Vec<i64> = found.iter().map(|finding| of(finding)).collect();
+        plugins::normalize(&mut scores, reverse);
+        scores
+    };
+    if found.iter().any(|finding| finding.soft_taints > 0) {
+        add(3, relative(|finding| finding.soft_taints, true));
     }
     if !pod.preferred_nodes.is_empty() {
-        add(2, plugins::score_node_affinity(pod, nodes));
+        add(2, relative(|finding| finding.preferred, false));
     }
-    add(2, plugins::spread::score(pod, nodes));
+    add(2, plugins::spread::score(pod, found.iter().map(|finding| &*finding.places)));
     if snapshot.any_terms || pod.has_terms() {
-        add(2, plugins::affinity::score(pod, nodes, snapshot.nodes, snapshot.namespaces));
+        let nodes: Vec<&NodeInfo> = fitting.iter().map(|index| &*snapshot.nodes[*index]).collect();
+        add(2, plugins::affinity::score(pod, &nodes, snapshot.nodes, snapshot.namespaces));
     }
-    add(1, nodes.iter().map(|node| resources::score_least_allocated(pod, node)).collect());
-    add(1, nodes.iter().map(|node| resources::score_balanced(pod, node)).collect());
-    add(1, plugins::score_images(pod, nodes));
+    add(1, plugins::score_images(pod.images.len(), found.iter().map(|finding| &*finding.images)));
     let highest = totals.iter().copied().max().unwrap_or(0);
-    let tied: Vec<usize> = (0..nodes.len()).filter(|index| totals[*index] == highest).collect();
-    nodes[tied[turn % tied.len()]].name.clone()
+    let tied = || totals.iter().zip(fitting).filter(|(total, _)| **total == highest).map(|(_, index)| *index);
+    let number = turn % tied().count().max(1);
+    tied().nth(number).unwrap_or(fitting[0])
 }
 
 #[cfg(test)]
@@ -213,7 +230,7 @@ pub mod tests {
         let any_terms = nodes.iter().any(|node| node.pods.iter().any(|pod| pod.has_terms()));
         let volumes = &plugins::volumes::NONE;
         let snapshot = Snapshot { nodes, namespaces: &namespaces, any_terms, nominated: &nominated, volumes };
-        decide(&snapshot, pod, 0).0
+        decide(&snapshot, pod, 0, &mut Findings::default()).0
     }
 
     fn refusal(nodes: &[Arc<NodeInfo>], pod: &PodInfo) -> String {
@@ -318,10 +335,10 @@ pub mod tests {
         let waiting = Arc::new(pod("vip", json!({"spec": {"priority": 10}})));
         let (namespaces, nominated) = (HashMap::new(), HashMap::from([("n1".to_owned(), vec![waiting])]));
         let volumes = &plugins::volumes::NONE;
-        let (namespaces, nominated) = (&namespaces, &nominated);
+        let (namespaces, nominated, known) = (&namespaces, &nominated, &mut Findings::default());
         let snapshot = Snapshot { nodes: &nodes, namespaces, any_terms: false, nominated, volumes };
-        assert!(matches!(decide(&snapshot, &pod("p", json!({})), 0).0, Outcome::Unfit(_)));
+        assert!(matches!(decide(&snapshot, &pod("p", json!({})), 0, known).0, Outcome::Unfit(_)));
         let equal = pod("vip", json!({"spec": {"priority": 10}}));
-        assert!(matches!(decide(&snapshot, &equal, 0).0, Outcome::Fits { .. }), "its own place is free for it");
+        assert!(matches!(decide(&snapshot, &equal, 0, known).0, Outcome::Fits { .. }), "its own place is free for it");
     }
 }

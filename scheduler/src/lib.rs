@@ -4,6 +4,7 @@ mod binder;
 mod cache;
 mod claims;
 mod decide;
+mod findings;
 mod labels;
 mod model;
 mod plugins;

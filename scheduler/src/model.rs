@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::quantity::Quantity;
 use client::taints::tolerates;
@@ -318,6 +319,11 @@ impl PodInfo {
             && self.images == other.images
     }
 
+    /// Whether what is found out about a node for one holds for the other (claims apart).
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.namespace == other.namespace && self.spread == other.spread && self.demands_as(other)
+    }
+
     /// How events name the Pod.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
@@ -393,6 +399,8 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
 /// A node with the Pods that run, or are about to run, on it.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
+    /// Changes with everything that scheduling looks at: what was found out about one version holds while it stays.
+    pub version: Version,
     pub name: String,
     pub labels: Labels,
     pub taints: Vec<Taint>,
@@ -405,6 +413,17 @@ pub struct NodeInfo {
     pub requested: Resources,
     /// CPU and memory with a small amount for Pods that ask for nothing, so that those are spread too.
     pub non_zero: (i64, i64),
+}
+
+/// Tells the states of all nodes apart: no two that differ bear the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(u64);
+
+impl Version {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// What a Pod that asks for no CPU or memory counts as when nodes are scored (upstream's defaults).
@@ -429,6 +448,7 @@ impl NodeInfo {
             }
         }
         Self {
+            version: Version::next(),
             name: meta.name.unwrap_or_default(),
             labels: meta.labels.unwrap_or_default(),
             taints: spec.taints.unwrap_or_default(),
@@ -443,6 +463,7 @@ impl NodeInfo {
     }
 
     pub fn add(&mut self, pod: Arc<PodInfo>) {
+        self.version = Version::next();
         let (cpu, memory) = non_zero(&pod.requests);
         self.non_zero = (self.non_zero.0 + cpu, self.non_zero.1 + memory);
         self.requested.add(&pod.requests);
@@ -452,6 +473,7 @@ impl NodeInfo {
     pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let index = self.pods.iter().position(|pod| pod.uid == uid)?;
         let pod = self.pods.swap_remove(index);
+        self.version = Version::next();
         let (cpu, memory) = non_zero(&pod.requests);
         self.non_zero = (self.non_zero.0 - cpu, self.non_zero.1 - memory);
         self.requested.sub(&pod.requests);

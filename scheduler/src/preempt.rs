@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::decide::{Filters, Snapshot, Unfit};
+use crate::findings::Class;
 use crate::labels::Selector;
 use crate::model::{NodeInfo, PodInfo};
 use crate::plugins::Reason;
@@ -107,11 +108,14 @@ fn fits(snapshot: &Snapshot<'_>, pod: &PodInfo, trial: &NodeInfo) -> bool {
     if !snapshot.any_terms && !pod.has_terms() && pod.spread.iter().all(|constraint| !constraint.hard) {
         return crate::plugins::filter_alone(pod, trial).is_ok();
     }
-    let trial = Arc::new(trial.clone());
-    let swap = |node: &Arc<NodeInfo>| Arc::clone(if node.name == trial.name { &trial } else { node });
-    let nodes: Vec<_> = snapshot.nodes.iter().map(swap).collect();
+    let mut nodes = snapshot.nodes.to_vec();
+    let Some(index) = nodes.iter().position(|node| node.name == trial.name) else { return false };
+    nodes[index] = Arc::new(trial.clone());
     let snapshot = Snapshot { nodes: &nodes, ..*snapshot };
-    Filters::of(pod, &snapshot).check(&trial).is_ok()
+    let mut class = Class::of(pod);
+    let filters = Filters::of(pod, &snapshot, &mut class);
+    class.look(index, trial);
+    class.at(index).is_some_and(|finding| filters.check(trial, finding).is_ok())
 }
 
 fn start(pod: &PodInfo) -> Timestamp {
@@ -153,12 +157,15 @@ mod tests {
     use super::*;
     use crate::decide::tests::{node, pod, with};
     use crate::decide::{Outcome, decide};
+    use crate::findings::Findings;
 
     fn run(nodes: &[Arc<NodeInfo>], pod: &PodInfo, budgets: &[Budget]) -> Result<Candidate, String> {
         let (namespaces, nominated) = (HashMap::new(), HashMap::new());
         let volumes = &crate::plugins::volumes::NONE;
         let snapshot = Snapshot { nodes, namespaces: &namespaces, any_terms: false, nominated: &nominated, volumes };
-        let Outcome::Unfit(unfit) = decide(&snapshot, pod, 0).0 else { return Err("fits".to_owned()) };
+        let Outcome::Unfit(unfit) = decide(&snapshot, pod, 0, &mut Findings::default()).0 else {
+            return Err("fits".to_owned());
+        };
         preempt(&snapshot, pod, &unfit, budgets)
     }
 

@@ -22,6 +22,7 @@ use crate::binder::Binder;
 use crate::cache::Cache;
 use crate::claims::{self, Storage};
 use crate::decide::{Outcome, Snapshot, Unfit, decide};
+use crate::findings::Findings;
 use crate::labels::{Labels, Selector};
 use crate::model::{NodeInfo, PodInfo};
 use crate::plugins::volumes::Choice;
@@ -212,6 +213,7 @@ async fn lead(client: Client, config: Config, stop: CancellationToken) -> anyhow
             queue: Queue::default(),
             binder: Binder::new(client),
             bindings: Arc::new(Semaphore::new(BINDINGS)),
+            findings: Findings::default(),
             turn: 0,
         };
         scheduler.schedule(lead).await;
@@ -228,6 +230,7 @@ struct Scheduler {
     queue: Queue,
     binder: Binder,
     bindings: Arc<Semaphore>,
+    findings: Findings,
     turn: usize,
 }
 
@@ -320,7 +323,7 @@ impl Scheduler {
             }
         };
         let snapshot = Snapshot { volumes: &volumes, ..self.cache.snapshot() };
-        let (outcome, looked) = decide(&snapshot, pod, self.turn);
+        let (outcome, looked) = decide(&snapshot, pod, self.turn, &mut self.findings);
         self.turn = (self.turn + looked) % self.cache.nodes().max(1);
         match outcome {
             Outcome::Fits { node } => {

@@ -74,50 +74,42 @@ pub fn normalize(scores: &mut [i64], reverse: bool) {
     }
 }
 
-/// Fewer soft taints that the Pod does not tolerate are better.
-pub fn score_taints(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let soft = |node: &NodeInfo| {
-        node.taints.iter().filter(|taint| taint.effect == "PreferNoSchedule" && !pod.tolerates(taint)).count()
-    };
-    let mut scores: Vec<i64> = nodes.iter().map(|node| i64::try_from(soft(node)).unwrap_or(i64::MAX)).collect();
-    normalize(&mut scores, true);
-    scores
+/// Soft taints that the Pod does not tolerate; fewer are better.
+pub fn soft_taints(pod: &PodInfo, node: &NodeInfo) -> i64 {
+    let soft = node.taints.iter().filter(|taint| taint.effect == "PreferNoSchedule" && !pod.tolerates(taint));
+    i64::try_from(soft.count()).unwrap_or(i64::MAX)
 }
 
-/// More weight of preferred node terms is better.
-pub fn score_node_affinity(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let weight = |node: &NodeInfo| {
-        let held = pod.preferred_nodes.iter().filter(|(_, term)| term.matches(&node.name, &node.labels));
-        held.map(|(weight, _)| weight).sum()
-    };
-    let mut scores: Vec<i64> = nodes.iter().map(|node| weight(node)).collect();
-    normalize(&mut scores, false);
-    scores
+/// The weight of the preferred node terms that hold; more is better.
+pub fn preferred_weight(pod: &PodInfo, node: &NodeInfo) -> i64 {
+    let held = pod.preferred_nodes.iter().filter(|(_, term)| term.matches(&node.name, &node.labels));
+    held.map(|(weight, _)| weight).sum()
 }
 
 const MIB: i64 = 1 << 20;
 
+/// Sizes of the Pod's images on the node; 0 for those that are not there.
+pub fn image_sizes(names: &[String], node: &NodeInfo) -> Box<[i64]> {
+    names.iter().map(|name| node.images.get(name).copied().unwrap_or(0)).collect()
+}
+
 /// Images that are on the node already are better, between 23 MiB and 1,000 MiB for each container; an image that few
-/// nodes have counts less, so that not all Pods go to the same node.
-pub fn score_images(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let containers = i64::try_from(pod.images.len().max(1)).unwrap_or(1);
+/// nodes have counts less, so that not all Pods go to the same node. Given are the sizes on each node.
+pub fn score_images<'n>(images: usize, nodes: impl ExactSizeIterator<Item = &'n [i64]> + Clone) -> Vec<i64> {
+    let containers = i64::try_from(images.max(1)).unwrap_or(1);
     let (least, most) = (23 * MIB, 1000 * MIB * containers);
-    let names: Vec<String> = pod.images.iter().map(|image| full_name(image)).collect();
     let total = i64::try_from(nodes.len().max(1)).unwrap_or(1);
-    let spread: Vec<i64> = names
-        .iter()
-        .map(|name| i64::try_from(nodes.iter().filter(|node| node.images.contains_key(name)).count()).unwrap_or(0))
-        .collect();
-    let score = |node: &&NodeInfo| {
-        let sizes = names.iter().zip(&spread).filter_map(|(name, on)| Some(node.images.get(name)? * on / total));
-        let sum: i64 = sizes.sum();
+    let on = |image: usize| i64::try_from(nodes.clone().filter(|sizes| sizes[image] > 0).count()).unwrap_or(0);
+    let spread: Vec<i64> = (0..images).map(on).collect();
+    let score = |sizes: &[i64]| {
+        let sum: i64 = sizes.iter().zip(&spread).map(|(size, on)| size * on / total).sum();
         100 * (sum.clamp(least, most) - least) / (most - least)
     };
-    nodes.iter().map(score).collect()
+    nodes.map(score).collect()
 }
 
 /// The image's name with a tag, as nodes list it.
-fn full_name(image: &str) -> String {
+pub fn full_name(image: &str) -> String {
     let tail = image.rsplit('/').next().unwrap_or(image);
     if tail.contains(':') || image.contains('@') { image.to_owned() } else { format!("{image}:latest") }
 }
