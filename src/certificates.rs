@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Machine;
-use crate::layout::{Layout, write_private};
+use crate::layout::{Layout, write_or_keep};
 
 /// A renewal that failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ impl Certificates {
         let kubelet = ensure_pair_for(&directory, "kubelet-server", &kubelet, &pki.ca, self.lifetime, now)
             .context("make the kubelet's certificate")?;
         let admin = pki.kubeconfig_for(&self.server, &Pki::admin(), self.lifetime, now);
-        write_private(&self.layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
+        write_or_keep(&self.layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
         let due = pki.renew_at().into_iter().chain(pki::renew_at(&kubelet)).min();
         // Joining nodes see the CA in the server's chain and know it by the pin in their token.
         pki.serving.certificate.push_str(&pki.ca.pem());
@@ -105,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::join;
+    use crate::layout::write_private;
 
     /// Certificates of three seconds: the server must show others, and the admin's kubeconfig must go on working, while
     /// the process runs.
