@@ -10,6 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use libmimalloc_sys::{mi_malloc, mi_realloc, mi_zalloc};
 use mimalloc::MiMalloc;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -47,18 +48,32 @@ fn is_shim() -> bool {
     line[..length].split(|byte| *byte == 0).nth(1) == Some(b"shim")
 }
 
-// SAFETY: each call is handed to an allocator that keeps the contract. The choice never changes once it is made, so
-// what
-// one of them gave is given back to the same.
+/// Up to this alignment every block of mimalloc's is aligned anyway, and asking for it only costs.
+const ALIGNED: usize = 8;
+
+// SAFETY: each call is handed to an allocator that keeps the contract. The choice never changes once it is made, so what
+// one of them gave is given back to the same. mimalloc takes back what any of its functions gave.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those that the allocator asks for.
-        unsafe { if is_system() { System.alloc(layout) } else { MiMalloc.alloc(layout) } }
+        unsafe {
+            match layout.align() {
+                _ if is_system() => System.alloc(layout),
+                ..=ALIGNED => mi_malloc(layout.size()).cast(),
+                _ => MiMalloc.alloc(layout),
+            }
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        unsafe { if is_system() { System.alloc_zeroed(layout) } else { MiMalloc.alloc_zeroed(layout) } }
+        unsafe {
+            match layout.align() {
+                _ if is_system() => System.alloc_zeroed(layout),
+                ..=ALIGNED => mi_zalloc(layout.size()).cast(),
+                _ => MiMalloc.alloc_zeroed(layout),
+            }
+        }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
@@ -68,6 +83,12 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above; `ptr` came from the same allocator.
-        unsafe { if is_system() { System.realloc(ptr, layout, size) } else { MiMalloc.realloc(ptr, layout, size) } }
+        unsafe {
+            match layout.align() {
+                _ if is_system() => System.realloc(ptr, layout, size),
+                ..=ALIGNED => mi_realloc(ptr.cast(), size).cast(),
+                _ => MiMalloc.realloc(ptr, layout, size),
+            }
+        }
     }
 }

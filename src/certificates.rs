@@ -126,9 +126,9 @@ mod tests {
         let server = Arc::new(apiserver::Server::start(config, store.clone()).await.unwrap());
         let stop = CancellationToken::new();
         let (serving, until_stop) = (Arc::clone(&server), stop.clone());
-        let served = tokio::spawn(async move { serving.serve(listener, until_stop).await });
+        let served = client::spawn(async move { serving.serve(listener, until_stop).await });
         let first = join::shown(&url).await.unwrap();
-        tokio::spawn(certificates.keep(server, due, stop.clone()));
+        client::spawn(certificates.keep(server, due, stop.clone()));
         let renewed = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;

@@ -61,11 +61,11 @@ impl ApiServer {
         let authority = authority(layout)?;
         let server = apiserver::Server::start(apiserver::Config::new(good.pki, advertise), kv).await?;
         let server = Arc::new(server);
-        tokio::spawn(certificates.keep(Arc::clone(&server), due, parts.stop.clone()));
+        client::spawn(certificates.keep(Arc::clone(&server), due, parts.stop.clone()));
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), API_PORT);
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
         let (serving, stop) = (Arc::clone(&server), parts.stop.clone());
-        tokio::spawn(async move {
+        client::spawn(async move {
             if let Err(error) = serving.serve(listener, stop.clone()).await {
                 tracing::error!(%error, "the API server ended");
                 stop.cancel();

@@ -1,6 +1,7 @@
 //! The one binary: parse the command line, put the rooms together, hand over.
 
 mod allocator;
+mod block;
 mod certificates;
 mod cli;
 mod cluster;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use client::Informer;
+use client::{Api, Informer, watch};
 use k8s_openapi::api::core::v1::Node;
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::Client;
 use kubelet_runtime::Core;
 use kubelet_runtime::images::Mirror;
 
+use crate::block;
 use crate::cluster::Machine;
 use crate::layout::Layout;
 use crate::parts::Parts;
@@ -100,8 +100,8 @@ pub async fn ready(client: Client, name: &str) -> Result<()> {
     let informer: Informer<Node> = Informer::idle();
     let wake = Arc::clone(&changed);
     informer.on_change(move |_| wake.notify_one());
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    tokio::spawn(informer.clone().run(Api::all(client), only, stop));
+    let only = watch::Config::default().fields(&format!("metadata.name={name}"));
+    informer.watch(Api::all(client), only, stop);
     let wait = async {
         while !informer.get("", name).is_some_and(|node| is_ready(&node)) {
             changed.notified().await;
@@ -121,7 +121,7 @@ pub fn is_ready(node: &Node) -> bool {
 /// Stops all Pods of a cluster whose process does not run; says how many there were.
 pub fn stop_pods(layout: &Layout) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
+    let stop = async {
         use kubelet_runtime::cri::Runtime as _;
         let core = Core::open(runtime_config(layout, &[])).await.context("open the container runtime")?;
         let sandboxes = core.list_pod_sandboxes().await.context("list the Pods")?;
@@ -131,14 +131,16 @@ pub fn stop_pods(layout: &Layout) -> Result<usize> {
             core.remove_pod_sandbox(&sandbox.id).await.with_context(|| format!("remove Pod {pod}"))?;
         }
         Ok(sandboxes.len())
-    })
+    };
+    block::on(&runtime, Box::pin(stop))
 }
 
 /// Removes what the node's parts made in the kernel and below the data directory.
 pub fn reset(layout: &Layout) -> Result<()> {
     kubelet_runtime::reset(&runtime_config(layout, &[])).context("remove containers, images and control groups")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(kube_proxy::cleanup(&layout.cluster_id())).context("remove network rules, routes and links")?;
+    block::on(&runtime, Box::pin(kube_proxy::cleanup(&layout.cluster_id())))
+        .context("remove network rules, routes and links")?;
     detach_mounts(layout.dir())
 }
 

@@ -36,7 +36,7 @@ impl Parts {
                 let began = tokio::time::Instant::now();
                 // A task of its own: a panic ends the part, not the process.
                 let part = stop.child_token();
-                match tokio::spawn(start(part.clone())).await {
+                match client::spawn(start(part.clone())).await {
                     Ok(Ok(())) if stop.is_cancelled() => return,
                     Ok(Ok(())) => tracing::warn!(part = name, "ended; it will be started again"),
                     Ok(Err(error)) => {

@@ -20,7 +20,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    fn wait(&mut self, now: Instant) -> Duration {
+    /// How long to wait now that something has failed.
+    pub fn wait(&mut self) -> Duration {
+        let now = Instant::now();
         if self.last.is_some_and(|last| now.duration_since(last) > WELL) {
             self.failures = 0;
         }
@@ -30,19 +32,11 @@ impl Backoff {
         let jitter = u32::try_from(RandomState::new().hash_one(self.failures) % 41).unwrap_or(0);
         wait * (80 + jitter) / 100
     }
-}
 
-impl Iterator for Backoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.wait(Instant::now()))
+    /// How many failures there were in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
-}
-
-impl kube::runtime::utils::Backoff for Backoff {
-    /// An event between failures is no sign of health: a list begins with one before the server is asked.
-    fn reset(&mut self) {}
 }
 
 #[cfg(test)]
@@ -52,12 +46,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waits_grow_to_five_seconds_and_begin_anew_after_a_good_while() {
         let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..12).map(|_| backoff.wait(Instant::now())).collect();
+        let waits: Vec<_> = (0..12).map(|_| backoff.wait()).collect();
         assert!(waits[0] <= FIRST * 6 / 5, "{waits:?}");
         assert!(waits[1] > waits[0] / 2, "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= LONGEST * 6 / 5), "{waits:?}");
         assert!(waits[11] >= LONGEST * 4 / 5, "{waits:?}");
         tokio::time::advance(WELL * 2).await;
-        assert!(backoff.wait(Instant::now()) <= FIRST * 6 / 5);
+        assert!(backoff.wait() <= FIRST * 6 / 5);
     }
 }

@@ -1,10 +1,12 @@
 //! Creating many objects alike: the body is written once, and of each answer only the name is read.
 
 use bytes::Bytes;
+use kube::Client;
 use kube::api::PostParams;
 use kube::core::Request;
-use kube::{Api, Client, Resource};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use crate::{Api, ToJson};
 
 /// Creates objects of one body, each with a name of its own (`metadata.generateName`).
 #[derive(Clone)]
@@ -27,8 +29,8 @@ struct Name {
 impl Copies {
     /// # Errors
     /// The object cannot be written as JSON.
-    pub fn new<K: Resource + Serialize>(client: &Client, api: &Api<K>, object: &K) -> Result<Self, kube::Error> {
-        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?.into();
+    pub fn new<K: ToJson>(client: &Client, api: &Api<K>, object: &K) -> Result<Self, kube::Error> {
+        let body = object.to_json().map_err(kube::Error::SerdeError)?.into();
         Ok(Self { client: client.clone(), path: api.resource_url().to_owned(), body })
     }
 

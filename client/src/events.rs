@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+use crate::Api;
 
 /// Waiting events; more are dropped and the drop is logged.
 const QUEUE: usize = 4096;
@@ -75,7 +77,7 @@ impl Recorder {
         let (notes, queue) = mpsc::channel(QUEUE);
         let source =
             EventSource { component: Some(component.to_owned()), host: (!host.is_empty()).then(|| host.to_owned()) };
-        tokio::spawn(write_all(client, source, queue));
+        crate::spawn(write_all(client, source, queue));
         Self { notes, dropped: Arc::default() }
     }
 

@@ -10,10 +10,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Client;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::Api;
 
 /// How long a lease is good for, how long its holder tries to renew it, how often the others look, as client-go has it.
 const LEASE_SECONDS: i32 = 15;

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -85,7 +86,7 @@ impl<T: Clone + Eq + Hash + Send + 'static> WorkQueue<T> {
             state.delayed.insert(key.clone(), at);
         }
         let queue = self.clone();
-        tokio::spawn(async move {
+        crate::spawn(async move {
             tokio::time::sleep_until(at).await;
             // An earlier time may have come after this one.
             let due = {
@@ -174,12 +175,13 @@ impl<T: Clone + Eq + Hash + Send + 'static> WorkQueue<T> {
     }
 }
 
+/// What a controller does about a key. Boxed, so that all controllers over keys of one type share the code around it.
+pub type Work<T> = Arc<dyn Fn(T) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+
 /// Runs `workers` workers over a queue until it is closed: failed keys come back with back-off, their error is logged.
-pub async fn run<T, F, R>(queue: WorkQueue<T>, workers: usize, name: &'static str, work: F)
+pub async fn run<T>(queue: WorkQueue<T>, workers: usize, name: &'static str, work: Work<T>)
 where
     T: Clone + Eq + Hash + Send + std::fmt::Debug + 'static,
-    F: Fn(T) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = anyhow::Result<()>> + Send,
 {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..workers {

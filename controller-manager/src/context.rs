@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use client::{Informer, Recorder, WorkQueue};
+use client::queue::Work;
+use client::{Api, Informer, Recorder, WorkQueue, watch};
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -16,8 +18,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -77,9 +78,9 @@ pub struct Context {
 impl Context {
     pub fn new(config: Config, clients: Clients, stop: CancellationToken) -> Arc<Self> {
         let client = clients(IDENTITY);
-        let everything = watcher::Config::default;
-        let tokens = watcher::Config::default().fields("type=bootstrap.kubernetes.io/token");
-        let named_root_ca = watcher::Config::default().fields("metadata.name=kube-root-ca.crt");
+        let everything = watch::Config::default;
+        let tokens = watch::Config::default().fields("type=bootstrap.kubernetes.io/token");
+        let named_root_ca = watch::Config::default().fields("metadata.name=kube-root-ca.crt");
         Arc::new(Self {
             pods: pods(&client, &stop),
             replica_sets: Informer::start(Api::all(client.clone()), everything(), stop.clone()),
@@ -140,25 +141,33 @@ impl Context {
     where
         T: Clone + Eq + Hash + Send + Debug + 'static,
         R: Future<Output = ()> + Send + 'static,
-        F: Fn(T) -> W + Clone + Send + Sync + 'static,
-        W: Future<Output = anyhow::Result<()>> + Send,
+        F: Fn(T) -> W + Send + Sync + 'static,
+        W: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let stop = self.stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = ready => {}
-            }
-            client::queue::run(queue, workers, name, work).await;
-        });
+        let work: Work<T> = Arc::new(move |key| Box::pin(work(key)));
+        client::spawn(run(self.stop.clone(), name, queue, workers, Box::pin(ready), work));
     }
+}
+
+async fn run<T: Clone + Eq + Hash + Send + Debug + 'static>(
+    stop: CancellationToken,
+    name: &'static str,
+    queue: WorkQueue<T>,
+    workers: usize,
+    ready: BoxFuture<'static, ()>,
+    work: Work<T>,
+) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = ready => {}
+    }
+    client::queue::run(queue, workers, name, work).await;
 }
 
 fn pods(client: &Client, stop: &CancellationToken) -> Informer<Pod> {
     let informer = Informer::with_index(crate::pods::index);
-    let watch = informer.clone();
-    let (api, everything) = (Api::<Pod>::all(client.clone()), watcher::Config::default());
-    tokio::spawn(watch.run_keeping(api, everything, stop.clone(), crate::pods::kept));
+    let (api, everything) = (Api::<Pod>::all(client.clone()), watch::Config::default());
+    informer.watch_keeping(api, everything, stop.clone(), crate::pods::kept);
     informer
 }
 

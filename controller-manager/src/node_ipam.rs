@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use api::NamespacedName;
 use client::informer::{Change, key_of};
-use client::{EventType, WorkQueue};
+use client::{Api, EventType, WorkQueue};
 use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
 use crate::context::{Context, is_code};

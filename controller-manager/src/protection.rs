@@ -1,16 +1,14 @@
 //! Storage in use is not deleted: takes the protecting finalizers off PersistentVolumeClaims that no Pod uses, and off
 //! PersistentVolumes that are not bound, once they are to be deleted; puts them on where they are missing.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use client::informer::{Change, key_of};
+use client::{Api, FromJson, ToJson};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::PostParams;
-use kube::{Api, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::{Resource, ResourceExt};
 
 use crate::context::{Context, is_code};
 use crate::pods;
@@ -60,7 +58,7 @@ fn start_claims(context: &Arc<Context>) {
                 let live: Api<Pod> = Api::namespaced(client, &key.namespace);
                 let pods =
                     live.list(&Default::default()).await.with_context(|| format!("look who uses claim {key}"))?;
-                used = pods.items.iter().any(|pod| uses(pod, &claim));
+                used = pods.iter().any(|pod| uses(pod, &claim));
             }
             settle(&api, &*claim, CLAIM_FINALIZER, used).await
         }
@@ -111,7 +109,7 @@ fn finalizers(old: &[String], finalizer: &str, deleting: bool, used: bool) -> Op
 
 async fn settle<K>(api: &Api<K>, object: &K, finalizer: &str, used: bool) -> anyhow::Result<()>
 where
-    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource + FromJson + ToJson + Clone,
 {
     let deleting = object.meta().deletion_timestamp.is_some();
     let Some(wanted) = finalizers(object.finalizers(), finalizer, deleting, used) else { return Ok(()) };

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::NamespacedName;
+use client::Api;
 use client::informer::{Change, key_of};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::ResourceExt;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, ResourceExt};
 
 use crate::context::{Context, is_code};
 

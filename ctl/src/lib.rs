@@ -17,6 +17,8 @@ mod verbs;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use futures::future::LocalBoxFuture;
+
 pub(crate) use discovery::Resource;
 pub(crate) use target::Target;
 
@@ -45,7 +47,9 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let done = runtime.block_on(verbs::run(texts));
+    // Boxed: `block_on` comes in six forms, and each would bring a copy of everything that the future calls.
+    let run: LocalBoxFuture<'_, error::Result<()>> = Box::pin(verbs::run(texts));
+    let done = runtime.block_on(run);
     // A read of standard input may still be blocked: it must not hold the exit.
     runtime.shutdown_background();
     match done {

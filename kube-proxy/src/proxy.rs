@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use client::Api;
+use client::watch::{Event, Watch};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{Node as ApiNode, Service as ApiService};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::Event;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use nft::Ip;
 use nft::netlink::Socket;
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ use crate::node;
 use crate::plan::endpoints::{self, is_version};
 use crate::plan::{Node, plan};
 use crate::ruleset::{Changes, Ruleset};
-use crate::watch::{Change, Listing, changes, selecting};
+use crate::watch::{Change, Listing, selecting};
 
 /// Events taken in before the next transaction, at most.
 const MAX_EVENTS: usize = 4096;
@@ -110,10 +111,10 @@ async fn work(config: Config, client: Client, cancel: CancellationToken) -> anyh
 }
 
 fn watch_all(client: &Client, node_name: &str) -> SelectAll<BoxStream<'static, Watched>> {
-    let services = changes(Api::<ApiService>::all(client.clone()), selecting(SERVICES), "Services");
-    let slices = changes(Api::<EndpointSlice>::all(client.clone()), selecting(SLICES), "EndpointSlices");
+    let services = Watch::new(Api::<ApiService>::all(client.clone()), selecting(SERVICES));
+    let slices = Watch::new(Api::<EndpointSlice>::all(client.clone()), selecting(SLICES));
     let own = selecting("").fields(&format!("metadata.name={node_name}"));
-    let nodes = changes(Api::<ApiNode>::all(client.clone()), own, "this Node");
+    let nodes = Watch::new(Api::<ApiNode>::all(client.clone()), own);
     select_all([
         services.map(|event| Watched::Service(Box::new(event))).boxed(),
         slices.map(|event| Watched::Slice(Box::new(event))).boxed(),

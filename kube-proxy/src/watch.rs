@@ -1,37 +1,15 @@
-//! Watching the API: one stream of changes per kind, which goes on through disconnections.
+//! What a watch of the API means for an index of objects by name.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 
-use futures::stream::{BoxStream, StreamExt};
-use kube::Api;
+use client::watch::{Config, Event, Unread};
 use kube::Resource;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Config, Event};
-use serde::de::DeserializeOwned;
 
 use crate::model::Name;
 
-/// Objects per page of the initial list.
-const PAGE: u32 = 500;
-
-/// A watch configuration with a label selector.
+/// Those objects of a kind whose labels match; all, when the selector is empty.
 pub fn selecting(labels: &str) -> Config {
-    Config::default().labels(labels).page_size(PAGE)
-}
-
-/// All changes, beginning with what is there. Errors are logged and retried with growing pauses.
-pub fn changes<K>(api: Api<K>, config: Config, what: &'static str) -> BoxStream<'static, Event<K>>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    K::DynamicType: Default,
-{
-    watcher::watcher(api, config)
-        .backoff(client::Backoff::default())
-        .filter_map(move |event| async move {
-            event.inspect_err(|error| tracing::warn!(%error, what, "watch interrupted")).ok()
-        })
-        .boxed()
+    Config::default().labels(labels)
 }
 
 /// What one event means for an index of objects by name.
@@ -75,6 +53,17 @@ impl Listing {
             }
             Event::Apply(object) => Some(Change::Set(Name::of(&object), Box::new(object))),
             Event::Delete(object) => Some(Change::Remove(Name::of(&object))),
+            Event::Unread(Unread { key, deleted, .. }) => {
+                let name = Name { namespace: key.namespace, name: key.name };
+                if deleted {
+                    return Some(Change::Remove(name));
+                }
+                // It stays as it was.
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(name);
+                }
+                None
+            }
         }
     }
 }

@@ -24,7 +24,6 @@ mod pod;
 mod probe;
 mod qos;
 mod quantity;
-mod retry;
 mod run;
 mod security;
 mod server;

@@ -2,20 +2,16 @@
 //! The Node authorizer allows a node no more.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::NamespacedName;
+use client::watch::{Config, Event, Watch};
+use client::{Api, FromJson};
 use futures::StreamExt;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_stream};
-use kube::{Api, Resource};
+use kube::Resource;
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-
-use crate::retry::WatchBackoff;
 
 /// How long a Pod waits for an object that it asks for first.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -49,13 +45,7 @@ pub struct Objects<K> {
 
 impl<K> Objects<K>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static,
+    K: FromJson + Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Sync,
 {
     /// `notify` is called with the UID of each Pod that refers to an object when that has changed.
     pub fn new(client: kube::Client, kind: &'static str, notify: Notify) -> Self {
@@ -95,39 +85,41 @@ where
         let (sender, value) = watch::channel(None);
         let referents = Arc::new(Mutex::new(BTreeSet::new()));
         let api: Api<K> = Api::namespaced(self.client.clone(), &key.namespace);
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
-        let task = follow(api, config, sender, self.notify.clone(), referents.clone(), key.to_string());
-        Entry { value, referents, _task: Task(tokio::spawn(task)) }
+        let config = Config::default().fields(&format!("metadata.name={}", key.name));
+        let task = follow(api, config, sender, self.notify.clone(), referents.clone());
+        Entry { value, referents, _task: Task(client::spawn(task)) }
     }
 }
 
 async fn follow<K>(
     api: Api<K>,
-    config: watcher::Config,
+    config: Config,
     sender: watch::Sender<Value<K>>,
     notify: Notify,
     referents: Arc<Mutex<BTreeSet<String>>>,
-    subject: String,
 ) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: FromJson + Resource + Sync,
 {
-    let mut events = Box::pin(watch_stream(api, config).backoff(WatchBackoff::default()));
-    let mut listed = None;
+    let mut events = Watch::new(api, config);
+    let (mut listed, mut unread) = (None, false);
     while let Some(event) = events.next().await {
         let value = match event {
-            Ok(Event::Init) => {
-                listed = None;
+            Event::Init => {
+                (listed, unread) = (None, false);
                 continue;
             }
-            Ok(Event::InitApply(object)) => {
+            Event::InitApply(object) => {
                 listed = Some(Arc::new(object));
                 continue;
             }
-            Ok(Event::InitDone) => listed.take(),
-            Ok(Event::Apply(object)) => Some(Arc::new(object)),
-            Ok(Event::Delete(_)) => None,
-            Err(error) => {
-                tracing::debug!(%subject, %error, "watching an object failed");
+            Event::InitDone if unread => continue,
+            Event::InitDone => listed.take(),
+            Event::Apply(object) => Some(Arc::new(object)),
+            Event::Delete(_) => None,
+            Event::Unread(unread) if unread.deleted => None,
+            // It is as it was. A Pod that asks for one that was never read waits, and says so.
+            Event::Unread(_) => {
+                unread = true;
                 continue;
             }
         };

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use client::Api;
+use client::watch::{self as api_watch, Event, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use kube::runtime::watcher::Event;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use parking_lot::RwLock;
 use tokio::sync::watch;
-
-use crate::retry::WatchBackoff;
 
 /// What of a Service the variables need.
 #[derive(Clone, Debug)]
@@ -37,24 +35,31 @@ impl Services {
     /// Follows the API until the task is dropped.
     pub async fn follow(&self, client: kube::Client) {
         let api: Api<Service> = Api::all(client);
-        let mut events = Box::pin(watcher(api, watcher::Config::default()).backoff(WatchBackoff::default()));
+        let mut events = Watch::new(api, api_watch::Config::default());
         let mut fresh = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Init) => fresh.clear(),
-                Ok(Event::InitApply(service)) => {
+                Event::Init => fresh.clear(),
+                Event::InitApply(service) => {
                     fresh.extend(entry(&service));
                 }
-                Ok(Event::InitDone) => {
+                Event::InitDone => {
                     *self.entries.write() = std::mem::take(&mut fresh);
                     self.listed.send_replace(true);
                 }
-                Ok(Event::Apply(service)) => match entry(&service) {
+                Event::Apply(service) => match entry(&service) {
                     Some((key, value)) => drop(self.entries.write().insert(key, value)),
                     None => drop(self.entries.write().remove(&key(&service))),
                 },
-                Ok(Event::Delete(service)) => drop(self.entries.write().remove(&key(&service))),
-                Err(error) => tracing::debug!(%error, "watching services failed"),
+                Event::Delete(service) => drop(self.entries.write().remove(&key(&service))),
+                Event::Unread(unread) => {
+                    let key = (unread.key.namespace, unread.key.name);
+                    if unread.deleted {
+                        self.entries.write().remove(&key);
+                    } else if let Some(known) = self.entries.read().get(&key) {
+                        fresh.insert(key, known.clone());
+                    }
+                }
             }
         }
     }

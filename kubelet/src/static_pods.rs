@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::NamespacedName;
+use client::Api;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use nix::sys::inotify::AddWatchFlags;
 use parking_lot::Mutex;
@@ -170,7 +170,7 @@ pub fn create_mirror(agent: &Arc<Agent>, pod: &Pod) {
     let hash = annotations.get(spec::CONFIG_HASH).cloned().unwrap_or_default();
     annotations.insert(spec::CONFIG_MIRROR.to_owned(), hash);
     let agent = agent.clone();
-    tokio::spawn(async move {
+    client::spawn(async move {
         let mut node = agent.node.subscribe();
         // Without its node it would be taken for a leftover; the sender lives as long as the agent.
         let Ok(node) = node.wait_for(Option::is_some).await.map(|n| n.clone()) else { return };
@@ -198,7 +198,7 @@ pub fn create_mirror(agent: &Arc<Agent>, pod: &Pod) {
 /// Takes a mirror out of the API at once.
 pub fn delete_mirror(agent: &Arc<Agent>, mirror: &Pod) {
     let (agent, name, uid) = (agent.clone(), key(mirror), mirror.metadata.uid.clone());
-    tokio::spawn(async move {
+    client::spawn(async move {
         let api: Api<Pod> = Api::namespaced(agent.client.clone(), &name.namespace);
         let params =
             DeleteParams::default().grace_period(0).preconditions(Preconditions { uid, resource_version: None });

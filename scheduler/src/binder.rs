@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use client::{EventType, Recorder};
+use client::{Api, EventType, Recorder};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Client;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
 
 use crate::model::PodInfo;
 use crate::preempt::Candidate;
@@ -46,9 +46,7 @@ impl Binder {
             ..ObjectReference::default()
         };
         let binding = Binding { metadata, target };
-        // The answer is a Status that says no more than that it is done.
-        let _done: serde_json::Value =
-            self.pods(pod).create_subresource("binding", &pod.name, &PostParams::default(), &binding).await?;
+        self.pods(pod).create_subresource("binding", &pod.name, &PostParams::default(), &binding).await?;
         let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
         self.recorder.record(pod.reference(), EventType::Normal, "Scheduled", message);
         Ok(())

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use client::Informer;
 use client::volumes::{self, BOUND_BY_CONTROLLER, SELECTED_NODE};
+use client::{Api, Informer};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
 use crate::model::PodInfo;

@@ -1,19 +1,16 @@
 //! The loop: takes in what changed, decides on the next Pod, binds in the background.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use client::Informer;
+use client::{Api, FromJson, Informer, watch};
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -95,15 +92,12 @@ struct Informers {
 /// Starts an informer that keeps of each object what `keep` makes of it.
 fn keeping<K, T>(client: &Client, stop: &CancellationToken, fields: &str, keep: fn(K) -> T) -> Informer<T>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: FromJson + Resource<DynamicType = ()>,
     T: Send + Sync + 'static,
 {
     let informer = Informer::idle();
-    let config = match fields {
-        "" => watcher::Config::default(),
-        fields => watcher::Config::default().fields(fields),
-    };
-    tokio::spawn(informer.clone().run_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep));
+    let config = watch::Config::default().fields(fields);
+    informer.watch_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep);
     informer
 }
 
@@ -134,11 +128,11 @@ impl Informers {
             services: keeping(client, stop, "", of_service),
             replica_sets: keeping(client, stop, "", of_replica_set),
             stateful_sets: keeping(client, stop, "", of_stateful_set),
-            budgets: Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+            budgets: Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
             storage: Storage::new(
-                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
-                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
-                Informer::start(Api::all(client.clone()), watcher::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
+                Informer::start(Api::all(client.clone()), watch::Config::default(), stop.clone()),
             ),
         };
         let to = inbox.clone();
@@ -341,7 +335,7 @@ impl Scheduler {
         let Ok(permit) = Arc::clone(&self.bindings).acquire_owned().await else { return };
         let (binder, inbox, pod) = (self.binder.clone(), self.inbox.clone(), Arc::clone(pod));
         let storage = (!choices.is_empty()).then(|| self.informers.storage.clone());
-        tokio::spawn(async move {
+        client::spawn(async move {
             if let Some(storage) = storage
                 && let Err(error) = storage.bind(binder.client(), &choices, &node).await
             {
@@ -383,7 +377,7 @@ impl Scheduler {
         }
         self.queue.unschedulable(&key, Instant::now());
         let (binder, pod) = (self.binder.clone(), Arc::clone(pod));
-        tokio::spawn(async move {
+        client::spawn(async move {
             binder.explain(&pod, "Unschedulable", &message, nominated.as_deref()).await;
         });
     }

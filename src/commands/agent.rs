@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::token::JoinToken;
 use super::{machine, require_root, reset, start_logging, up};
+use crate::block;
 use crate::cli::AgentArgs;
 use crate::cluster::Machine;
 use crate::daemon;
@@ -49,7 +50,7 @@ pub fn run(args: AgentArgs) -> Result<()> {
     lock.write_pid()?;
     netns::remember(&layout)?;
     start_logging()?;
-    runtime.block_on(serve(&args, &member, membership, &progress))
+    block::on(&runtime, Box::pin(serve(&args, &member, membership, &progress)))
 }
 
 /// Membership by what an earlier join left, or by the token.
@@ -62,7 +63,7 @@ fn admitted(runtime: &Runtime, member: &Member<'_>, progress: &Progress) -> Resu
         }
     }
     let Member { layout, server, token, machine } = member;
-    let joined = runtime.block_on(join::join(layout, server, token, machine))?;
+    let joined = block::on(runtime, Box::pin(join::join(layout, server, token, machine)))?;
     progress.reached(&format!("joined {server}"));
     Ok(joined)
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use kubelet_runtime::images::{Mirror, Store};
 
 use super::require_root;
+use crate::block;
 use crate::cli::{DirArgs, ImageAction};
 use crate::layout::Layout;
 
@@ -67,7 +68,7 @@ fn pull(store: Store, image: &str) -> Result<()> {
         anyhow::bail!("another cryptography provider is installed already");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let id = runtime.block_on(Arc::new(store).pull(image, None))?;
+    let id = block::on(&runtime, Box::pin(Arc::new(store).pull(image, None)))?;
     println!("pulled {image} ({id})");
     Ok(())
 }

@@ -11,6 +11,7 @@ use kubelet_runtime::Core;
 use store::Kv;
 
 use super::{machine, require_root, start_logging, up};
+use crate::block;
 use crate::certificates::until;
 use crate::cli::{ApiserverArgs, EtcdArgs, PartArgs};
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
@@ -67,7 +68,7 @@ fn run_on(args: &PartArgs, part: Part, etcd: Option<&EtcdArgs>) -> Result<()> {
     let layout = Layout::create(&args.dir.data_dir)?;
     start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(args, part, etcd, &layout))
+    block::on(&runtime, Box::pin(serve(args, part, etcd, &layout)))
 }
 
 async fn serve(args: &PartArgs, part: Part, etcd: Option<&EtcdArgs>, layout: &Layout) -> Result<()> {

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
+use client::Api;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 
+use crate::block;
 use crate::cli::DirArgs;
 use crate::layout::Layout;
 use crate::netns;
@@ -32,7 +34,7 @@ pub fn run(args: &DirArgs) -> Result<()> {
     let (text, wrong) = if layout.kubeconfig().exists() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-        runtime.block_on(ask(&layout))?
+        block::on(&runtime, Box::pin(ask(&layout)))?
     } else {
         ("node       an agent's: `cox status` on the server shows how the cluster is\n".to_owned(), Vec::new())
     };
@@ -77,7 +79,7 @@ async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
     let (mut text, mut wrong) = (String::new(), Vec::new());
     let nodes: Api<Node> = Api::all(client.clone());
     let nodes = match nodes.list(&ListParams::default()).await {
-        Ok(nodes) => nodes.items,
+        Ok(nodes) => nodes,
         Err(error) => return Ok((text, vec![format!("the API does not answer: {error}")])),
     };
     for node in &nodes {
@@ -89,7 +91,7 @@ async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
     }
     wrong.extend(unready(&client).await);
     let pods: Api<Pod> = Api::all(client);
-    let pods = pods.list(&ListParams::default()).await.context("list the Pods")?.items;
+    let pods = pods.list(&ListParams::default()).await.context("list the Pods")?;
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
     let count = |wanted: &str| pods.iter().filter(|pod| phase(pod) == wanted).count();
     let phases = ["Running", "Pending", "Succeeded", "Failed", "Unknown"];

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::{start_logging, up};
+use crate::block;
 use crate::cli::StoreArgs;
 use crate::parts::Parts;
 use crate::progress::Progress;
@@ -18,7 +19,7 @@ pub fn run(args: &StoreArgs) -> Result<()> {
     let urls = args.listen_client_urls.iter().map(|url| ListenUrl::parse(url)).collect::<Result<Vec<_>>>()?;
     start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(args, &urls))
+    block::on(&runtime, Box::pin(serve(args, &urls)))
 }
 
 /// Where to listen.

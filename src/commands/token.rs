@@ -5,12 +5,14 @@
 
 use anyhow::{Context, Result, bail};
 use apiserver_auth::pki::Authority;
+use client::Api;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client};
 
+use crate::block;
 use crate::cli::TokenAction;
 use crate::layout::Layout;
 use crate::netns;
@@ -26,7 +28,7 @@ pub fn run(action: TokenAction) -> Result<()> {
     let (TokenAction::Create { dir, .. } | TokenAction::List(dir) | TokenAction::Delete { dir, .. }) = &action;
     netns::enter(&Layout::at(&dir.data_dir)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
+    let done = async {
         match action {
             TokenAction::Create { dir, ttl_hours } => {
                 let layout = Layout::at(&dir.data_dir)?;
@@ -36,7 +38,8 @@ pub fn run(action: TokenAction) -> Result<()> {
             TokenAction::List(dir) => list(&Layout::at(&dir.data_dir)?).await,
             TokenAction::Delete { id, dir } => delete(&Layout::at(&dir.data_dir)?, &id).await,
         }
-    })
+    };
+    block::on(&runtime, Box::pin(done))
 }
 
 async fn secrets(layout: &Layout) -> Result<Api<Secret>> {
@@ -96,7 +99,7 @@ async fn create(layout: &Layout, ttl_hours: u32) -> Result<String> {
 async fn list(layout: &Layout) -> Result<()> {
     let only = ListParams::default().fields(&format!("type={TYPE}"));
     println!("{:<8} {:<22} DESCRIPTION", "ID", "EXPIRES");
-    for secret in secrets(layout).await?.list(&only).await.context("list the tokens")?.items {
+    for secret in secrets(layout).await?.list(&only).await.context("list the tokens")? {
         let text = |key: &str| {
             let value = secret.data.as_ref().and_then(|data| data.get(key));
             value.map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default()

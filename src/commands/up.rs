@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{machine, next_steps, place, require_root, start_logging};
+use crate::block;
 use crate::cli::UpArgs;
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
 use crate::daemon;
@@ -50,7 +51,7 @@ pub fn run(args: UpArgs, role: Role) -> Result<()> {
     netns::remember(&layout)?;
     start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(&args, role, &layout, &progress))
+    block::on(&runtime, Box::pin(serve(&args, role, &layout, &progress)))
 }
 
 async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) -> Result<()> {

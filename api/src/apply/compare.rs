@@ -103,6 +103,12 @@ impl Comparison {
         if left.is_some() && left == right && !matches!(left, Some(Value::Object(_))) {
             return;
         }
+        if let (None, Some(new)) = (left, right)
+            && let Some(node) = all_of(schema, new)
+        {
+            let key = [prefix, name].concat();
+            return set::attach_node(&mut self.added, &key, node);
+        }
         let mut inner = Self::default();
         let mark = inner.value(schema, left, right);
         if mark == Mark::None && inner.is_same() {
@@ -156,6 +162,29 @@ impl Comparison {
             }
         }
     }
+}
+
+/// The node of a value that is new with all that is in it; `None` when some items cannot be told apart.
+fn all_of(schema: &Schema, value: &Value) -> Option<Object> {
+    let shape = walk::shape(schema, value);
+    let mut node = Object::new();
+    match (shape, value) {
+        (Shape::Map, Value::Object(map)) => {
+            for (name, value) in map {
+                node.insert(["f:", name].concat(), all_of(walk::field(schema, name), value)?.into());
+            }
+        }
+        (Shape::Set | Shape::Keyed(_), Value::Array(list)) => {
+            for item in list {
+                let Ok(key) = walk::element(schema, shape, item) else { return Some(Object::new()) };
+                if node.insert(key, all_of(walk::item(schema), item)?.into()).is_some() {
+                    return None;
+                }
+            }
+        }
+        _ => {}
+    }
+    Some(set::member(node))
 }
 
 type Keyed<'a> = (String, &'a Value);

@@ -5,6 +5,7 @@
 //! nothing below is a member.
 
 use serde_json::Value;
+use serde_json::map::Entry;
 
 use crate::{Object, Schema};
 
@@ -39,10 +40,24 @@ pub fn is_empty(set: &Object) -> bool {
 
 /// Puts a node under an element: what is below it, and whether it is a member itself.
 pub fn attach(set: &mut Object, key: &str, member: bool, below: Object) {
-    let Some(added) = node(member, below) else { return };
-    match set.get_mut(key) {
-        Some(Value::Object(known)) => *known = join(std::mem::take(known), added),
-        _ => drop(set.insert(key.to_owned(), Value::Object(added))),
+    if let Some(added) = node(member, below) {
+        attach_node(set, key, added);
+    }
+}
+
+/// The node of an element that is a member, with what is below it.
+pub fn member(below: Object) -> Object {
+    node(true, below).unwrap_or_default()
+}
+
+/// Puts a node under an element, or joins it with the one that is there.
+pub fn attach_node(set: &mut Object, key: &str, added: Object) {
+    match set.entry(key) {
+        Entry::Vacant(place) => drop(place.insert(Value::Object(added))),
+        Entry::Occupied(mut place) => match place.get_mut() {
+            Value::Object(known) => *known = join(std::mem::take(known), added),
+            other => *other = Value::Object(added),
+        },
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Barrier;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use http_body::Frame;
@@ -13,7 +13,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::Notify;
 
+use super::store::Relist;
 use super::*;
 
 fn map(name: &str, version: u64) -> ConfigMap {
@@ -22,8 +24,8 @@ fn map(name: &str, version: u64) -> ConfigMap {
 }
 
 fn put(informer: &Informer<ConfigMap>, object: ConfigMap) {
-    let version = object.metadata.resource_version.clone();
-    informer.put(key_of(&object), Kept { version, object: Arc::new(object) });
+    let (key, kept) = kept(object, whole);
+    informer.store.put(key, kept);
 }
 
 #[test]
@@ -71,9 +73,31 @@ fn changes_are_told_and_the_index_follows() {
     assert_eq!(informer.indexed("2").len(), 1);
     assert_eq!(informer.in_namespace("ns").len(), 1);
     assert!(informer.in_namespace("n").is_empty());
-    informer.replace(BTreeMap::new());
+    informer.store.replace(Relist::default());
     assert!(informer.indexed("2").is_empty() && informer.is_empty());
     assert_eq!(*told.lock(), ["added", "updated", "deleted"]);
+}
+
+#[test]
+fn what_a_new_list_cannot_read_stays_as_it_was() {
+    let informer: Informer<ConfigMap> = Informer::idle();
+    for name in ["a", "b", "c"] {
+        put(&informer, map(name, 1));
+    }
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&gone);
+    informer.on_change(move |change| {
+        if let Change::Deleted(map) = change {
+            notes.lock().push(map.metadata.name.clone().unwrap());
+        }
+    });
+    let mut list = Relist::default();
+    let (key, object) = kept(map("a", 1), whole);
+    list.fresh.insert(key, object);
+    list.unread.insert(NamespacedName::new("ns", "b"));
+    informer.store.replace(list);
+    assert_eq!(*gone.lock(), ["c"]);
+    assert!(informer.get("ns", "b").is_some());
 }
 
 /// Answers lists with version 7, and each watch with one more object, then a torn connection.
@@ -102,8 +126,7 @@ async fn a_torn_watch_goes_on_where_it_was_and_is_not_listed_again() {
     });
     let client = crate::in_process(service, "ns");
     let stop = CancellationToken::new();
-    let informer: Informer<ConfigMap> =
-        Informer::start(Api::namespaced(client, "ns"), watcher::Config::default(), stop.clone());
+    let informer: Informer<ConfigMap> = Informer::start(Api::namespaced(client, "ns"), Config::default(), stop.clone());
     let seen = Arc::new(Notify::new());
     let wake = Arc::clone(&seen);
     informer.on_change(move |_| wake.notify_one());

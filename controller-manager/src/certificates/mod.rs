@@ -11,15 +11,15 @@ use anyhow::Context as _;
 use api::NamespacedName;
 use apiserver_auth::pki::Authority;
 use apiserver_auth::pki::csr::{self, Request};
-use client::WorkQueue;
 use client::informer::key_of;
+use client::{Api, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 
 use crate::context::{Context, gone_is_fine, is_code};
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use api::NamespacedName;
 use client::informer::key_of;
-use client::{EventType, Recorder, WorkQueue};
+use client::{Api, EventType, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 
 use crate::context::{Context, gone_is_fine, is_code};
 use crate::owner::{self, Claim};
@@ -205,7 +205,7 @@ impl Controller {
                 Claim::Ignore => {}
                 Claim::Adopt => {
                     let patch = Patch::Strategic(owner::adoption_patch(&owner::controller_ref(deployment), &set_uid));
-                    let adopted = api.patch(&name, &PatchParams::default(), &patch).await;
+                    let adopted = api.patch_and_read(&name, &PatchParams::default(), &patch).await;
                     mine.push(Arc::new(adopted.with_context(|| format!("adopt ReplicaSet {namespace}/{name}"))?));
                 }
                 Claim::Release => {

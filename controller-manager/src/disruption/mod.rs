@@ -9,12 +9,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use api::NamespacedName;
 use client::informer::{Change, key_of};
-use client::{EventType, Recorder, WorkQueue};
+use client::{Api, EventType, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use crate::context::{Context, gone_is_fine, is_code};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::NamespacedName;
-use client::WorkQueue;
 use client::informer::{Change, key_of};
+use client::{Api, WorkQueue};
 use k8s_openapi::api::core::v1::Endpoints;
+use kube::Client;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client};
 
 use crate::context::{Context, gone_is_fine, is_code};
 use crate::endpointslice::{is_selected, matters};

@@ -6,11 +6,11 @@ mod slices;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use client::WorkQueue;
 use client::informer::{Change, key_of};
+use client::{Api, WorkQueue};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 
 use crate::context::Context;
 use crate::trigger_time::{TriggerTimes, annotate};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::NamespacedName;
-use client::WorkQueue;
 use client::informer::Change;
+use client::{Api, WorkQueue};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
 use super::plan::{MANAGED_BY, Plan, SERVICE_NAME};

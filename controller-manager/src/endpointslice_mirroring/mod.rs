@@ -6,9 +6,10 @@ mod plan;
 use std::sync::Arc;
 
 use api::NamespacedName;
+use client::Api;
 use client::informer::key_of;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client};
+use kube::Client;
 
 use crate::context::Context;
 use crate::endpointslice::Slices;

@@ -64,7 +64,7 @@ pub fn start(context: &Arc<Context>) {
     });
     let (all_listed, listed) = oneshot::channel();
     let discovering = Arc::clone(&collector);
-    tokio::spawn(async move {
+    client::spawn(async move {
         let stop = discovering.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}

@@ -3,12 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use client::Lean;
+use client::watch::{self, Event, Watch};
+use client::{Api, Lean};
 use futures::StreamExt as _;
-use kube::Api;
 use kube::api::ObjectMeta;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +31,7 @@ impl Monitor {
         let (listed, first) = oneshot::channel();
         let run = run(Arc::clone(collector), Arc::clone(&resource), listed);
         let stopped = stop.clone();
-        tokio::spawn(async move {
+        client::spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = run => {}
@@ -57,17 +55,16 @@ impl Monitor {
 async fn run(collector: Arc<Collector>, resource: Arc<Resource>, listed: oneshot::Sender<()>) {
     let names_apis = APIS.contains(&(resource.api.group.as_str(), resource.api.plural.as_str()));
     let api: Api<Lean> = Api::all_with(collector.client.clone(), &resource.api);
-    let watch = watcher::watcher(api, watcher::Config::default());
-    let mut events = std::pin::pin!(watch.backoff(client::Backoff::default()));
+    let mut events = Watch::new(api, watch::Config::default());
     let mut list: HashSet<Uid> = HashSet::new();
     let mut listed = Some(listed);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => list.clear(),
-            Ok(Event::InitApply(object)) => {
+            Event::Init => list.clear(),
+            Event::InitApply(object) => {
                 list.extend(observe(&collector, &resource, object.metadata));
             }
-            Ok(Event::InitDone) => {
+            Event::InitDone => {
                 let tasks = collector.graph.lock().retain(&resource.api, &std::mem::take(&mut list));
                 collector.enqueue(tasks);
                 if let Some(listed) = listed.take() {
@@ -75,13 +72,13 @@ async fn run(collector: Arc<Collector>, resource: Arc<Resource>, listed: oneshot
                     listed.send(()).unwrap_or_default();
                 }
             }
-            Ok(Event::Apply(object)) => {
+            Event::Apply(object) => {
                 observe(&collector, &resource, object.metadata);
                 if names_apis {
                     collector.changed.notify_one();
                 }
             }
-            Ok(Event::Delete(object)) => {
+            Event::Delete(object) => {
                 if let Some(text) = &object.metadata.uid {
                     let tasks = collector.graph.lock().remove(uid(text));
                     collector.enqueue(tasks);
@@ -90,7 +87,12 @@ async fn run(collector: Arc<Collector>, resource: Arc<Resource>, listed: oneshot
                     collector.changed.notify_one();
                 }
             }
-            Err(error) => tracing::debug!(resource = resource.api.plural, %error, "watch will be resumed"),
+            Event::Unread(unread) if unread.deleted => {
+                let tasks = collector.graph.lock().remove(uid(&unread.uid));
+                collector.enqueue(tasks);
+            }
+            // What is known of it stays.
+            Event::Unread(unread) => drop(list.insert(uid(&unread.uid))),
         }
     }
 }

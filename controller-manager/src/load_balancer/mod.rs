@@ -10,10 +10,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use api::NamespacedName;
 use client::informer::{Change, key_of};
-use client::{EventType, Recorder, WorkQueue};
+use client::{Api, EventType, Recorder, WorkQueue};
 use k8s_openapi::api::core::v1::{Node, Service};
+use kube::Client;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
 use parking_lot::Mutex;
 use serde_json::json;
 

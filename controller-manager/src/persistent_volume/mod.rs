@@ -13,10 +13,10 @@ use anyhow::Context as _;
 use api::NamespacedName;
 use client::informer::{Change, key_of};
 use client::volumes;
-use client::{Recorder, WorkQueue};
+use client::{Api, Recorder, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus};
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 
 use crate::context::{Context, gone_is_fine, is_code};

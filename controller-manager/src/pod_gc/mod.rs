@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::NamespacedName;
-use client::WorkQueue;
 use client::informer::{Change, key_of};
+use client::{Api, WorkQueue};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 use plan::Why;
 use serde_json::json;
@@ -97,7 +97,7 @@ fn count_ended(controller: &Arc<Controller>) {
             return;
         }
         let (weak, due) = (weak.clone(), Arc::clone(&due));
-        tokio::spawn(async move {
+        client::spawn(async move {
             tokio::time::sleep(COUNT_PERIOD).await;
             due.store(false, Ordering::Release);
             let Some(controller) = weak.upgrade().filter(|c| !c.context.stop.is_cancelled()) else { return };

@@ -1,32 +1,20 @@
 //! The two kinds that this controller serves: ReplicationController is the older form of ReplicaSet, seen as one here.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use client::Informer;
+use client::{FromJson, Informer, ToJson};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Resource;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::owner;
 
 /// A kind that keeps a number of Pods.
-pub trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + FromJson + ToJson + Clone + Sync {
     /// The controller's name and service account.
     const CONTROLLER: &'static str;
     /// Whether the status says how many Pods are ending.

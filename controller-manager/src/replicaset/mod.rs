@@ -9,14 +9,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use api::NamespacedName;
 use client::informer::{Change, key_of};
-use client::{Copies, EventType, Informer, Recorder, WorkQueue};
+use client::{Api, Copies, EventType, Informer, Recorder, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kind::Kind;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::Manage;
 
 use crate::context::{Context, is_code};
@@ -171,7 +171,7 @@ impl<K: Kind> Controller<K> {
                 Claim::Adopt if pods::is_terminal(&pod) => {}
                 Claim::Adopt => {
                     let patch = Patch::Strategic(owner::adoption_patch(&owner::controller_ref(object), &pod_uid));
-                    let adopted = api.patch(&name, &PatchParams::default(), &patch).await;
+                    let adopted = api.patch_and_read(&name, &PatchParams::default(), &patch).await;
                     mine.push(Arc::new(adopted.with_context(|| format!("adopt Pod {namespace}/{name}"))?));
                 }
                 Claim::Release => {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use client::{Api, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{
@@ -14,12 +15,12 @@ use k8s_openapi::api::discovery::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 
 use super::Config;
 use crate::model::Name;
 use crate::node::plan::Peer;
-use crate::watch::{Change, Listing, changes, selecting};
+use crate::watch::{Change, Listing, selecting};
 
 const NAMESPACE: &str = "kube-system";
 const SERVICE: &str = "kube-dns";
@@ -267,13 +268,13 @@ async fn perform(client: &Client, action: Action) -> anyhow::Result<Done> {
 
 /// Keeps Service and slices for as long as it is polled.
 pub async fn run(config: Config, client: Client) -> anyhow::Result<()> {
-    let mut nodes = changes(Api::<Node>::all(client.clone()), selecting(""), "Nodes (DNS)");
+    let mut nodes = Watch::new(Api::<Node>::all(client.clone()), selecting(""));
     let labels = format!("endpointslice.kubernetes.io/managed-by={MANAGER}");
     let api = Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE);
-    let mut slices = changes(api, selecting(&labels), "EndpointSlices of kube-dns");
+    let mut slices = Watch::new(api, selecting(&labels));
     let api = Api::<Service>::namespaced(client.clone(), NAMESPACE);
     let by_name = selecting("").fields(&format!("metadata.name={SERVICE}"));
-    let mut services = changes(api, by_name, "Service kube-dns");
+    let mut services = Watch::new(api, by_name);
     let mut listings = (Listing::default(), Listing::default(), Listing::default());
     let mut observed = Observed::default();
     let mut retry = false;

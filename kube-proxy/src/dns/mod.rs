@@ -16,16 +16,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use client::watch::{Event, Watch};
+use client::{Api, FromJson};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::Event;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::watch::{Change, Listing, changes, selecting};
+use crate::watch::{Change, Listing, selecting};
 use records::Records;
 pub use server::untrusted;
 use server::{Listener, Shared};
@@ -81,17 +82,14 @@ async fn work(config: Config, client: Client, cancel: CancellationToken) -> anyh
 }
 
 /// One kind's changes on their way into the records.
-struct Feed<K: Resource> {
-    events: futures::stream::BoxStream<'static, Event<K>>,
+struct Feed<K> {
+    events: Watch<K>,
     listing: Listing,
 }
 
-impl<K> Feed<K>
-where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
-{
-    fn new(client: &Client, what: &'static str) -> Self {
-        Self { events: changes(Api::all(client.clone()), selecting(""), what), listing: Listing::default() }
+impl<K: FromJson + Resource<DynamicType = ()>> Feed<K> {
+    fn new(client: &Client) -> Self {
+        Self { events: Watch::new(Api::all(client.clone()), selecting("")), listing: Listing::default() }
     }
 
     async fn next(&mut self) -> anyhow::Result<Option<Change<K>>> {
@@ -128,11 +126,11 @@ async fn serve(config: Config, client: Client) -> anyhow::Result<()> {
     let own: Vec<IpAddr> = config.listen.iter().map(SocketAddr::ip).chain([config.cluster_ip]).collect();
     let forwarder = forward::Forwarder::new(config.resolv_conf.clone(), own);
     let shared = Arc::new(Shared::new(config.domain.clone(), forwarder));
-    let mut services = Feed::<Service>::new(&client, "Services (DNS)");
-    let mut slices = Feed::<EndpointSlice>::new(&client, "EndpointSlices (DNS)");
-    let mut namespaces = Feed::<Namespace>::new(&client, "Namespaces (DNS)");
+    let mut services = Feed::<Service>::new(&client);
+    let mut slices = Feed::<EndpointSlice>::new(&client);
+    let mut namespaces = Feed::<Namespace>::new(&client);
     let selector = selecting("").fields(&format!("metadata.name={}", config.node_name));
-    let mut nodes = changes(Api::<Node>::all(client.clone()), selector, "this Node (DNS)");
+    let mut nodes = Watch::new(Api::<Node>::all(client.clone()), selector);
     let mut gateways: Vec<SocketAddr> = Vec::new();
     let mut listeners = Listeners::default();
     loop {

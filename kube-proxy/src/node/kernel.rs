@@ -115,7 +115,7 @@ impl Kernel {
     pub fn open(config: &Config) -> std::io::Result<(Self, Disturbances)> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
         let (connection, handle, messages) = new_multicast_connection(&groups)?;
-        tokio::spawn(connection);
+        client::spawn(connection);
         let kernel = Self {
             handle,
             gateway_link: link_name(&config.cluster_id, "gw"),
@@ -424,7 +424,7 @@ async fn delete_route(handle: &Handle, cidr: Cidr) -> anyhow::Result<()> {
 /// Removes the cluster's links and routes; they may be gone already.
 pub async fn cleanup(cluster_id: &str) -> anyhow::Result<()> {
     let (connection, handle, _) = new_connection().context("open rtnetlink")?;
-    let driver = tokio::spawn(connection);
+    let driver = client::spawn(connection);
     let result = async {
         let mut ours: BTreeMap<Cidr, ()> = BTreeMap::new();
         for request in [

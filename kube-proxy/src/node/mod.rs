@@ -13,14 +13,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use client::Api;
+use client::watch::{Event, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::model::Name;
-use crate::watch::{Change, Listing, changes, selecting};
+use crate::watch::{Change, Listing, selecting};
 use kernel::Kernel;
 use plan::{Peer, View};
 
@@ -40,7 +42,7 @@ pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> a
     sysctl::apply(&config);
     let (mut kernel, mut disturbances) = Kernel::open(&config).context("open rtnetlink")?;
     let mut masquerade = masquerade::Masquerade::new(&config);
-    let mut events = changes(Api::<ApiNode>::all(client), selecting(""), "Nodes");
+    let mut events = Watch::new(Api::<ApiNode>::all(client), selecting(""));
     let mut listing = Listing::default();
     let mut peers: BTreeMap<Name, Peer> = BTreeMap::new();
     let mut retry = false;
@@ -73,11 +75,7 @@ pub async fn run(config: Config, client: Client, cancel: CancellationToken) -> a
 }
 
 /// Takes in an event; says whether it changes what is known of the nodes.
-fn take(
-    listing: &mut Listing,
-    peers: &mut BTreeMap<Name, Peer>,
-    event: kube::runtime::watcher::Event<ApiNode>,
-) -> bool {
+fn take(listing: &mut Listing, peers: &mut BTreeMap<Name, Peer>, event: Event<ApiNode>) -> bool {
     match listing.step(event) {
         Some(Change::Set(name, object)) => {
             let peer = Peer::from_api(&object.name_any(), &object);

@@ -222,7 +222,7 @@ mod tests {
     async fn collect(path: &Path, options: Options) -> String {
         let (out, mut lines) = mpsc::channel(16);
         let path = path.to_owned();
-        let task = tokio::spawn(async move { read(&path, &options, out, watch::channel(true).1).await });
+        let task = client::spawn(async move { read(&path, &options, out, watch::channel(true).1).await });
         let mut all = Vec::new();
         while let Some(chunk) = lines.recv().await {
             all.extend_from_slice(&chunk);
@@ -264,7 +264,7 @@ mod tests {
         let (out, mut lines) = mpsc::channel(16);
         let log = path.clone();
         let options = Options { follow: true, ..Options::default() };
-        let task = tokio::spawn(async move { read(&log, &options, out, ended).await });
+        let task = client::spawn(async move { read(&log, &options, out, ended).await });
         assert_eq!(lines.recv().await.unwrap(), "one\n");
         let append = |text: String| {
             let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();

@@ -5,18 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::watch::{self, Event, Unread, Watch};
+use client::{Api, Backoff};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_stream};
 use serde_json::json;
 
 use crate::agent::Agent;
 use crate::events::Type;
-use crate::retry::WatchBackoff;
 use crate::time;
 
 use super::status;
@@ -39,13 +37,13 @@ fn labels(agent: &Agent) -> BTreeMap<String, String> {
 
 /// Registers the node and keeps its status.
 pub(super) async fn run(agent: &Arc<Agent>) {
-    let mut wait = WatchBackoff::default();
+    let mut wait = Backoff::default();
     let mut sent = loop {
         match register(agent).await {
             Ok(status) => break status,
             Err(error) => tracing::warn!(error = %crate::text(&error), "registering the node failed"),
         }
-        tokio::time::sleep(wait.next().unwrap_or(Duration::from_secs(1))).await;
+        tokio::time::sleep(wait.wait()).await;
     };
     let report = Duration::from_secs(agent.config.node_status_report_seconds);
     let mut retry = None;
@@ -64,11 +62,11 @@ pub(super) async fn run(agent: &Arc<Agent>) {
         match write(agent, &fresh).await {
             Ok(()) => {
                 sent = Some(fresh);
-                (retry, wait) = (None, WatchBackoff::default());
+                (retry, wait) = (None, Backoff::default());
             }
             Err(error) => {
                 tracing::warn!(error = %crate::text(&error), "writing the node's status failed");
-                retry = wait.next();
+                retry = Some(wait.wait());
             }
         }
     }
@@ -153,19 +151,18 @@ async fn write(agent: &Agent, status: &NodeStatus) -> kube::Result<()> {
 /// Follows the node's own object: its Pod CIDR goes to the runtime as soon as there is one.
 pub(super) async fn follow(agent: &Arc<Agent>) {
     let api: Api<Node> = Api::all(agent.client.clone());
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", agent.config.node_name));
-    let mut events = Box::pin(watch_stream(api, config).backoff(WatchBackoff::default()));
+    let config = watch::Config::default().fields(&format!("metadata.name={}", agent.config.node_name));
+    let mut events = Watch::new(api, config);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::InitApply(node) | Event::Apply(node)) => follow_node(agent, node).await,
+            Event::InitApply(node) | Event::Apply(node) => follow_node(agent, node).await,
             // Somebody deleted it: it is made again.
-            Ok(Event::Delete(_)) => {
+            Event::Delete(_) | Event::Unread(Unread { deleted: true, .. }) => {
                 if let Err(error) = register(agent).await {
                     tracing::warn!(error = %crate::text(&error), "registering the node again failed");
                 }
             }
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => tracing::debug!(%error, "watching the node failed"),
+            Event::Init | Event::InitDone | Event::Unread(_) => {}
         }
     }
 }

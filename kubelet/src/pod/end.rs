@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use client::Api;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use kubelet_runtime::cri::ContainerStatus;
 

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use client::Api;
+use client::watch::{self, Event, Unread, Watch};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_stream};
 use kubelet_runtime::cri::{self, EventType};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -20,7 +19,6 @@ use crate::agent::Agent;
 use crate::events::Type;
 use crate::labels;
 use crate::node::admission;
-use crate::retry::WatchBackoff;
 use crate::static_pods::{self, Change};
 use crate::{spec, volumes};
 
@@ -62,16 +60,13 @@ impl Manager {
         let mut events = self.agent.runtime.events();
         self.unclaimed = self.listing().await;
         let api: Api<Pod> = Api::all(self.agent.client.clone());
-        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.agent.config.node_name));
-        let mut pods = Box::pin(watch_stream(api, config).backoff(WatchBackoff::default()));
+        let config = watch::Config::default().fields(&format!("spec.nodeName={}", self.agent.config.node_name));
+        let mut pods = Watch::new(api, config);
         let cancel = self.cancel.clone();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                Some(event) = pods.next() => match event {
-                    Ok(event) => self.api(event),
-                    Err(error) => tracing::debug!(%error, "watching Pods failed"),
-                },
+                Some(event) = pods.next() => self.api(event),
                 event = events.recv() => match event {
                     Ok(event) => self.runtime(&event),
                     Err(RecvError::Lagged(_)) => self.relist().await,
@@ -118,6 +113,7 @@ impl Manager {
             Event::Apply(pod) => self.applied(pod),
             Event::Delete(pod) => self.deleted(pod),
             Event::InitDone => self.sync(),
+            Event::Unread(unread) => self.unread(unread),
         }
     }
 
@@ -144,6 +140,15 @@ impl Manager {
                 inbox.pod = Some(Arc::new(pod));
                 inbox.removed = true;
             });
+        }
+    }
+
+    /// A Pod that cannot be read goes on as it was, until it is gone.
+    fn unread(&mut self, unread: Unread) {
+        if !unread.deleted {
+            self.listed.insert(unread.uid);
+        } else if let Some(entry) = self.agent.pods.get(&unread.uid) {
+            entry.mailbox.post(|inbox| inbox.removed = true);
         }
     }
 
@@ -194,7 +199,7 @@ impl Manager {
         let known: BTreeSet<String> =
             self.agent.pods.all().iter().map(|e| spec::uid(&e.snapshot().pod).to_owned()).collect();
         let agent = self.agent.clone();
-        tokio::spawn(async move {
+        client::spawn(async move {
             match volumes::orphans(&agent.config, &known) {
                 Ok(uids) => {
                     for uid in uids {

@@ -1,8 +1,8 @@
 //! Writing a Pod's status to the API: at once when it matters, gathered for a moment when it does not, one write at a
 //! time.
 
+use client::Api;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kubelet_runtime::cri::ContainerState;
 use serde_json::{Value, json};

@@ -397,7 +397,7 @@ impl Worker {
                 started_at,
                 was_started: self.probes.get(&id).is_some_and(|p| p.startup == Some(true)),
             };
-            let task = tokio::spawn(probes::run(subject));
+            let task = client::spawn(probes::run(subject));
             self.probe_tasks.insert(id, task.abort_handle());
         }
     }

@@ -41,7 +41,7 @@ async fn check(host: &str, port: u16, service: &str) -> Result<u64, String> {
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|e| e.to_string())?;
-    let driver = tokio::spawn(connection);
+    let driver = client::spawn(connection);
     let answer = async {
         let request = Request::builder()
             .method(Method::POST)
@@ -119,7 +119,7 @@ mod tests {
     async fn against_a_server() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
+        client::spawn(async move {
             for answer in [&[0, 0, 0, 0, 2, 8, 1][..], &[0, 0, 0, 0, 2, 8, 2][..]] {
                 let (stream, _) = listener.accept().await.unwrap();
                 let service = hyper::service::service_fn(move |_: Request<hyper::body::Incoming>| async move {
@@ -127,7 +127,7 @@ mod tests {
                     Ok::<_, std::convert::Infallible>(http::Response::new(body))
                 });
                 let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+                client::spawn(builder.serve_connection(TokioIo::new(stream), service));
             }
         });
         let timeout = Duration::from_secs(5);

@@ -77,14 +77,14 @@ fn start(
     };
     let (answer, connection) = offer.take(&mut request);
     let runtime = agent.runtime.clone();
-    tokio::spawn(async move {
+    client::spawn(async move {
         let upgraded = match connection.await {
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "a client left before its streams were open"),
         };
         let (to, input) = mpsc::channel::<Input>(QUEUE);
         let (output, from) = mpsc::channel::<Output>(QUEUE);
-        let command = tokio::spawn(remote::serve(runtime, id, what, wanted, input, output));
+        let command = client::spawn(remote::serve(runtime, id, what, wanted, input, output));
         match offer {
             Offer::WebSocket { protocol, .. } => {
                 let socket = upgrade::websocket(upgraded).await;

@@ -1,7 +1,7 @@
 //! Who asks: a user by a client certificate or a bearer token.
 
+use client::Api;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::Api;
 use kube::api::PostParams;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};

@@ -40,7 +40,7 @@ pub(super) async fn serve(agent: &Arc<Agent>, namespace: &str, pod: &str, contai
     let ended = ended(agent, &status, options.follow).await;
     let path = PathBuf::from(&status.log_path);
     let (out, lines) = mpsc::channel::<Bytes>(8);
-    let reading = tokio::spawn(async move {
+    let reading = client::spawn(async move {
         if let Err(error) = follow::read(&path, &options, out, ended).await {
             tracing::warn!(path = %path.display(), %error, "reading a log failed");
         }
@@ -101,7 +101,7 @@ async fn ended(agent: &Arc<Agent>, status: &ContainerStatus, wanted: bool) -> wa
         return receiver;
     }
     let (id, agent) = (status.id.clone(), agent.clone());
-    tokio::spawn(async move {
+    client::spawn(async move {
         loop {
             tokio::select! {
                 () = sender.closed() => return,

@@ -43,7 +43,7 @@ pub(super) fn serve(agent: &Arc<Agent>, namespace: &str, pod: &str, mut request:
     };
     let (answer, connection) = offer.take(&mut request);
     let runtime = agent.runtime.clone();
-    tokio::spawn(async move {
+    client::spawn(async move {
         let upgraded = match connection.await {
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "a client left before its ports were forwarded"),
@@ -74,7 +74,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (streams, mut arriving) = mpsc::channel(8);
-    let connection = tokio::spawn(session::run(io, streams));
+    let connection = client::spawn(session::run(io, streams));
     let mut halves: HashMap<String, Half> = HashMap::new();
     let mut running = JoinSet::new();
     loop {

@@ -204,7 +204,7 @@ mod tests {
         let (output, mut from) = mpsc::channel(4);
         let what = What::Exec(command.iter().map(|s| (*s).to_owned()).collect());
         let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
-        let task = tokio::spawn(serve(Fake::new(), "c1".into(), what, wanted, input, output));
+        let task = client::spawn(serve(Fake::new(), "c1".into(), what, wanted, input, output));
         to.send(Input::Stdin(Bytes::from_static(b"hello"))).await.unwrap();
         to.send(Input::StdinClosed).await.unwrap();
         let mut seen = Vec::new();
@@ -234,7 +234,7 @@ mod tests {
         let (to, input) = mpsc::channel(4);
         let (output, _from) = mpsc::channel(4);
         let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
-        let task = tokio::spawn(serve(Fake::new(), "c1".into(), What::Attach, wanted, input, output));
+        let task = client::spawn(serve(Fake::new(), "c1".into(), What::Attach, wanted, input, output));
         drop(to);
         task.await.unwrap();
     }

@@ -116,7 +116,7 @@ mod tests {
         let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let (to, mut input) = mpsc::channel(4);
         let (output, from) = mpsc::channel(4);
-        let carried = tokio::spawn(carry(server, true, to, from));
+        let carried = client::spawn(carry(server, true, to, from));
         for message in [&b"\0hi"[..], b"\x04{\"Width\":80,\"Height\":24}", b"\xff\0"] {
             client.send(Message::Binary(message.to_vec().into())).await.unwrap();
         }

@@ -44,7 +44,7 @@ impl Node {
         );
         let runtime = Fake::new();
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(crate::run(Self::config(&dir), api.client(), runtime.clone(), cancel.clone()));
+        let task = client::spawn(crate::run(Self::config(&dir), api.client(), runtime.clone(), cancel.clone()));
         Self { api, runtime, cancel, task, dir }
     }
 
@@ -54,7 +54,7 @@ impl Node {
         (&mut self.task).await.unwrap().unwrap();
         self.cancel = CancellationToken::new();
         let config = Self::config(&self.dir);
-        self.task = tokio::spawn(crate::run(config, self.api.client(), self.runtime.clone(), self.cancel.clone()));
+        self.task = client::spawn(crate::run(config, self.api.client(), self.runtime.clone(), self.cancel.clone()));
     }
 
     fn bind(&self, name: &str, mut spec: Value) {
@@ -333,7 +333,7 @@ async fn a_restarted_kubelet_adopts_what_runs_and_ends_what_is_gone() {
     (&mut node.task).await.unwrap().unwrap();
     assert_eq!(node.runtime.running("l").unwrap().state, ContainerState::Running);
     node.api.remove(PODS, "lose");
-    node.task = tokio::spawn(async { Ok(()) });
+    node.task = client::spawn(async { Ok(()) });
     node.restart().await;
     node.until("the orphan ends", || node.runtime.running("l").is_none().then_some(())).await;
     assert_eq!(node.runtime.running("k").unwrap().id, before);

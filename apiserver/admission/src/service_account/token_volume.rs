@@ -31,7 +31,10 @@ pub fn mount(pod: &mut Object) {
         }
     }
     if is_new && needed {
-        list_mut(spec, "volumes").push(json!({"name": name, "projected": source()}));
+        let mut volume = Object::new();
+        volume.insert("name".to_owned(), name.into());
+        volume.insert("projected".to_owned(), source());
+        list_mut(spec, "volumes").push(volume.into());
     }
 }
 

@@ -38,7 +38,7 @@ pub(in crate::server) async fn carry(
             _ => tracing::debug!("a client did not open its streams"),
         }
     };
-    let connection = tokio::spawn(connection);
+    let connection = client::spawn(connection);
     work.await;
     // With the last writer gone the connection says good-bye; a client that does not is cut off.
     let end = tokio::time::timeout(Duration::from_secs(5), connection).await;

@@ -73,7 +73,7 @@ where
 {
     let (read, write) = tokio::io::split(io);
     let (out, frames) = mpsc::channel(QUEUE);
-    let writer = tokio::spawn(write_all(write, frames));
+    let writer = client::spawn(write_all(write, frames));
     let mut session = Session { decoder: Decoder::default(), open: HashMap::new(), streams, out, replied: false };
     let result = session.read(read).await;
     drop(session);
@@ -203,7 +203,7 @@ mod tests {
     async fn streams_carry_bytes_both_ways() {
         let (ours, mut client) = tokio::io::duplex(1 << 16);
         let (to, mut streams) = mpsc::channel(4);
-        let task = tokio::spawn(run(ours, to));
+        let task = client::spawn(run(ours, to));
         client.write_all(&syn(1, true, "streamType", "stdin")).await.unwrap();
         client.write_all(&syn(3, false, "streamType", "stdout")).await.unwrap();
         client.write_all(&frame::data(1, true, b"in")).await.unwrap();
@@ -229,7 +229,7 @@ mod tests {
         for bytes in [&b"\x80\x03\0\x01\0\0\0\x02ab"[..], b"\x80\x09\0\x01\0\0\0\0", b"\x80\x03\0\x01\0\0"] {
             let (ours, mut client) = tokio::io::duplex(1 << 16);
             let (to, _streams) = mpsc::channel(4);
-            let task = tokio::spawn(run(ours, to));
+            let task = client::spawn(run(ours, to));
             client.write_all(bytes).await.unwrap();
             client.shutdown().await.unwrap();
             assert!(task.await.unwrap().is_err());
