@@ -206,7 +206,7 @@ mod tests {
     /// Who the server says that the client is.
     async fn who(client: &kube::Client) -> String {
         use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-        let api: kube::Api<SelfSubjectReview> = kube::Api::all(client.clone());
+        let api: client::Api<SelfSubjectReview> = client::Api::all(client.clone());
         let review = api.create(&kube::api::PostParams::default(), &SelfSubjectReview::default()).await.unwrap();
         review.status.unwrap().user_info.unwrap().username.unwrap()
     }
