@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Machine;
-use crate::layout::{Layout, write_private};
+use crate::layout::{Layout, write_or_keep};
 
 /// A renewal that failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ impl Certificates {
         let kubelet = ensure_pair_for(&directory, "kubelet-server", &kubelet, &pki.ca, self.lifetime, now)
             .context("make the kubelet's certificate")?;
         let admin = pki.kubeconfig_for(&self.server, &Pki::admin(), self.lifetime, now);
-        write_private(&self.layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
+        write_or_keep(&self.layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
         let due = pki.renew_at().into_iter().chain(pki::renew_at(&kubelet)).min();
         // Joining nodes see the CA in the server's chain and know it by the pin in their token.
         pki.serving.certificate.push_str(&pki.ca.pem());
@@ -105,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::join;
+    use crate::layout::write_private;
 
     /// Certificates of three seconds: the server must show others, and the admin's kubeconfig must go on working, while
     /// the process runs.
@@ -149,5 +150,64 @@ mod tests {
         stop.cancel();
         served.await.unwrap().unwrap();
         store.close().await;
+    }
+
+    /// A component alone with a kubeconfig that names certificate files: who it is follows the files.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_takes_up_replaced_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("a")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let machine = Machine { name: "n1".to_owned(), ip: address.ip() };
+        let url = format!("https://{address}");
+        let good = Certificates::new(&layout, &machine, url.clone()).ensure(Timestamp::now()).unwrap();
+        let store = store::Store::open(store::Config { dir: layout.store(), ..store::Config::default() }).unwrap();
+        let ca = layout.pki().join("ca.crt");
+        let issue = |name: &str| {
+            let now = Timestamp::now();
+            good.pki.ca.issue(&Profile::client(name, &["system:masters"]), LIFETIME, now).unwrap()
+        };
+        let (first, second) = (issue("first"), issue("second"));
+        let config = apiserver::Config::new(good.pki, address);
+        let server = Arc::new(apiserver::Server::start(config, store.clone()).await.unwrap());
+        let stop = CancellationToken::new();
+        let (serving, until_stop) = (Arc::clone(&server), stop.clone());
+        let served = tokio::spawn(async move { serving.serve(listener, until_stop).await });
+        let write = |name: &str, text: &str| write_private(&dir.path().join(name), text.as_bytes()).unwrap();
+        write("c.crt", &first.certificate);
+        write("c.key", &first.key);
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: '{url}', certificate-authority: {}}}}}]\n\
+             users: [{{name: c, user: {{client-certificate: c.crt, client-key: c.key}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: c}}}}]\n",
+            ca.display()
+        );
+        write("kubeconfig", &kubeconfig);
+        let client = client::from_kubeconfig(&dir.path().join("kubeconfig")).await.unwrap();
+        assert_eq!(who(&client).await, "first");
+        // Half of a pair is no use: the former goes on.
+        write("c.crt", &second.certificate);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(who(&client).await, "first");
+        write("c.key", &second.key);
+        let renewed = async {
+            while who(&client).await != "second" {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), renewed).await.unwrap();
+        stop.cancel();
+        served.await.unwrap().unwrap();
+        store.close().await;
+    }
+
+    /// Who the server says that the client is.
+    async fn who(client: &kube::Client) -> String {
+        use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+        let api: client::Api<SelfSubjectReview> = client::Api::all(client.clone());
+        let review = api.create(&kube::api::PostParams::default(), &SelfSubjectReview::default()).await.unwrap();
+        review.status.unwrap().user_info.unwrap().username.unwrap()
     }
 }

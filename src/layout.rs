@@ -124,8 +124,21 @@ impl Layout {
         if !self.is_taken() {
             return None;
         }
-        fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
+        let written = fs::read_to_string(self.pid_file()).ok().and_then(|text| text.trim().parse().ok());
+        written.or_else(|| holder(&self.dir.join("cox.lock")))
     }
+}
+
+/// The process that holds a file's lock, as the kernel lists them: on a full disk there may be no pid file.
+fn holder(path: &Path) -> Option<i32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = fs::metadata(path).ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = held.filter(|words| {
+        words.get(1) == Some(&"FLOCK") && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&inode)
+    });
+    ours.next()?.get(4)?.parse().ok()
 }
 
 /// Locks a file for this process; `None` when another process has it for longer than a killed one's children could.
@@ -149,9 +162,19 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Writes who holds the lock.
+    /// Writes who holds the lock. On a full disk the cluster does without.
     pub fn write_pid(&self) -> Result<()> {
-        write_private(&self.pid_file, format!("{}\n", std::process::id()).as_bytes())
+        let pid = format!("{}\n", std::process::id());
+        match write_private(&self.pid_file, pid.as_bytes()) {
+            Err(error) if is_full(&error) => {
+                // Another process's would be worse than none.
+                if let Err(error) = fs::remove_file(&self.pid_file) {
+                    tracing::debug!(%error, "remove the pid file");
+                }
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
@@ -167,6 +190,9 @@ impl Drop for Lock {
 /// Writes a file that only root may read, whole or not at all.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     use std::io::Write as _;
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
     let tmp = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&tmp)?;
@@ -174,7 +200,30 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&tmp, path)
     };
-    write().with_context(|| format!("write {}", path.display()))
+    let written = write();
+    if written.is_err()
+        && let Err(error) = fs::remove_file(&tmp)
+    {
+        tracing::debug!(%error, "remove a file that was not finished");
+    }
+    written.with_context(|| format!("write {}", path.display()))
+}
+
+/// As [`write_private`], but on a full disk what is there is kept: a cluster must come up on one, to be read.
+pub fn write_or_keep(path: &Path, content: &[u8]) -> Result<()> {
+    match write_private(path, content) {
+        Err(error) if is_full(&error) && path.exists() => {
+            tracing::warn!(error = format!("{error:#}"), "the file stays as it was");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Whether an error is that of a full disk.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
-use crate::layout::{Layout, write_private};
+use crate::layout::{Layout, write_or_keep};
 
 /// Where `ip netns` keeps namespaces that have names.
 const NAMED: &str = "/run/netns";
@@ -29,7 +29,7 @@ fn own_name() -> Option<PathBuf> {
 pub fn remember(layout: &Layout) -> Result<()> {
     let network = own_name().map(|path| path.to_string_lossy().into_owned());
     let config = serde_json::json!({"networkNamespace": network});
-    write_private(&layout.started_as(), format!("{config:#}\n").as_bytes())
+    write_or_keep(&layout.started_as(), format!("{config:#}\n").as_bytes())
 }
 
 /// Goes where the cluster is. Must be called before any thread is started: it moves this thread only.

@@ -97,6 +97,11 @@ fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
     assert!(!why.contains("InternalError"), "{why}");
     // Reads and watches go on, old and new ones; further writes of that size are refused as well, and change nothing.
     assert_eq!(listed(&cluster), kept);
+    // Who asks how things are hears it.
+    let ready = format!("{:#}", cluster.kubectl(&["get", "--raw", "/readyz"]).unwrap_err());
+    assert!(ready.contains("[-]etcd-readiness failed"), "{ready}");
+    cluster.kubectl(&["get", "--raw", "/livez"]).unwrap();
+    assert!(status(&cluster).contains("the store refuses writes, for its disk is full; reads go on"));
     for name in ["again", "and-again"] {
         let why = format!("{:#}", create(&cluster, name, BYTES).unwrap_err());
         assert!(why.contains("etcdserver: mvcc: database space exceeded"), "{name}: {why}");
@@ -113,20 +118,39 @@ fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
     watch.hears("after");
     second.hears("after");
 
-    // A crash on a full disk loses nothing. The next process serves, or says why it cannot.
+    wait_for("the server to be ready again", PATIENCE, || cluster.kubectl(&["get", "--raw", "/readyz"]).map(Some))
+        .unwrap();
+    assert!(!status(&cluster).contains("refuses writes"));
+
+    // A crash on a full disk loses nothing. The next process comes up on it, is read, and refuses writes; so does the
+    // one after that.
     disk.fill().unwrap();
     let (_, why) = until_refused(&cluster, "second", &mut kept);
     assert!(why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
-    cluster.kill().unwrap();
-    match cluster.start() {
-        Ok(_) => {
-            assert_eq!(listed(&cluster), kept);
-            cluster.kill().unwrap();
-        }
-        Err(error) => assert!(format!("{error:#}").contains("No space left on device"), "{error:#}"),
+    for _ in 0..2 {
+        cluster.kill().unwrap();
+        disk.fill().unwrap();
+        cluster.start().unwrap();
+        assert_eq!(listed(&cluster), kept);
+        let why = format!("{:#}", create(&cluster, "refused", BYTES).unwrap_err());
+        assert!(why.contains("etcdserver: mvcc: database space exceeded"), "{why}");
+        assert!(status(&cluster).contains("the store refuses writes, for its disk is full; reads go on"));
+        let watch = Watch::start(&cluster);
+        watch.hears("before");
     }
+    // Room again: that process goes on.
     disk.make_room().unwrap();
+    wait_for("writes to go on", PATIENCE, || create(&cluster, "room", BYTES).map(Some)).unwrap();
+    kept.insert("room".to_owned(), BYTES);
+    assert_eq!(listed(&cluster), kept);
+    cluster.kill().unwrap();
     cluster.start().unwrap();
     assert_eq!(listed(&cluster), kept);
     create(&cluster, "last", 10).unwrap();
+}
+
+/// What `cox status` prints.
+fn status(cluster: &Cluster) -> String {
+    let output = cluster.cox(&["status"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

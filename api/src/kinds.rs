@@ -16,6 +16,7 @@ mod policy;
 mod prepare;
 mod rbac;
 mod service;
+mod stated;
 mod storage;
 mod workload;
 
@@ -65,6 +66,9 @@ pub fn hooks(group: &str, version: &str, kind: &str) -> Hooks {
         ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
             extension::webhook_hooks(kind)
         }
+        ("admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+        | ("storage.k8s.io", "CSIDriver")
+        | ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate") => stated::hooks(kind),
         ("coordination.k8s.io", "Lease") => policy::lease_hooks(),
         ("node.k8s.io", "RuntimeClass") => policy::runtime_hooks(),
         ("", "ServiceAccount") => Hooks { prepare: Some(prepare::nothing), ..Hooks::default() },

@@ -27,6 +27,7 @@ pub mod schema;
 pub mod status;
 pub mod table;
 pub mod time;
+mod time_zones;
 pub mod validate;
 pub mod yaml;
 

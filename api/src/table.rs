@@ -79,6 +79,15 @@ pub struct Hooks {
     pub warnings: Option<fn(&Object) -> Vec<String>>,
     /// Default grace period of a delete, in seconds, and whether the object may go at once (Pods).
     pub grace: Option<fn(&mut Object, requested: Option<i64>) -> Graceful>,
+    /// How this version differs from the stored one in more than names of fields; `None` in the stored version.
+    pub convert: Option<Conversion>,
+}
+
+/// Between a version's form of objects and the stored form; `apiVersion` and `kind` are set by the caller.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    pub from_stored: fn(&mut Object),
+    pub to_stored: fn(&mut Object),
 }
 
 /// Who makes a request, as authentication found.
@@ -136,6 +145,8 @@ pub struct Resource {
     pub enabled: bool,
     /// Whether a delete answers with the deleted object instead of a Status.
     pub returns_deleted: bool,
+    /// Whether its objects are measured when they are asked for, and none is stored.
+    pub measured: bool,
     pub hooks: Hooks,
 }
 

@@ -1,6 +1,7 @@
 //! Between a row's form and the stored form of the same resource.
 //!
-//! Versions that differ only in their name differ in `apiVersion` and `kind`. The others have an entry in [`RENAMED`].
+//! Versions that differ only in their name differ in `apiVersion` and `kind`. The others have an entry in [`RENAMED`], or
+//! the hook `convert`.
 
 use api::Object;
 use bytes::Bytes;
@@ -52,6 +53,9 @@ pub fn object_from_storage(row: &Row, mut object: Object) -> Object {
     for (own, stored) in renamed(row) {
         rename(&mut object, stored, own);
     }
+    if let Some(convert) = row.resource.hooks.convert {
+        (convert.from_stored)(&mut object);
+    }
     named(object, &row.resource.api_version(), &row.resource.kind)
 }
 
@@ -59,6 +63,9 @@ pub fn object_from_storage(row: &Row, mut object: Object) -> Object {
 pub fn object_to_storage(row: &Row, mut object: Object) -> Object {
     for (own, stored) in renamed(row) {
         rename(&mut object, own, stored);
+    }
+    if let Some(convert) = row.resource.hooks.convert {
+        (convert.to_stored)(&mut object);
     }
     named(object, &row.storage.api_version(), &row.storage.kind)
 }

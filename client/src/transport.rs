@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+
+use crate::renewing::{Renewing, Transport};
 
 /// A server that is there answers a connection, TLS included, by then: one that is gone must not hold up the next try.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -48,28 +51,44 @@ where
     kube::Client::new(service, default_namespace)
 }
 
-/// A client by the current context of a kubeconfig file.
+/// A client by the current context of a kubeconfig file. It goes on when the file, or certificates in files that it
+/// names, are replaced.
 pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
-    connect(kube::config::Kubeconfig::read_from(path).map_err(read)?, path).await
+    let service = Renewing::open(path).await?;
+    let namespace = service.namespace();
+    Ok(kube::Client::new(service, namespace))
 }
 
 /// A client by the current context of a kubeconfig's text, which is in no file.
 pub async fn from_kubeconfig_text(text: &str) -> Result<kube::Client, Error> {
     let path = Path::new("(in memory)");
     let read = |source| Error::Read { path: path.to_owned(), source };
-    connect(kube::config::Kubeconfig::from_yaml(text).map_err(read)?, path).await
-}
-
-async fn connect(kubeconfig: kube::config::Kubeconfig, path: &Path) -> Result<kube::Client, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(text).map_err(read)?;
     let options = kube::config::KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(read)?;
-    over_tcp(&config).map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })
+    let service =
+        over_tcp(&config).map_err(|source| Error::Client { path: path.to_owned(), source: Box::new(source) })?;
+    Ok(kube::Client::new(service, config.default_namespace))
+}
+
+/// An error with its causes, as one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors say their cause themselves.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// kube's own stack, but over connections that notice when the other side is gone.
-fn over_tcp(config: &kube::Config) -> Result<kube::Client, kube::Error> {
+pub(crate) fn over_tcp(config: &kube::Config) -> Result<Transport, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -85,5 +104,6 @@ fn over_tcp(config: &kube::Config) -> Result<kube::Client, kube::Error> {
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(legacy::Builder::new(TokioExecutor::new()).build(connector));
-    Ok(kube::Client::new(service, config.default_namespace.clone()))
+    let erased = |response: Response<_>| response.map(|body| BodyExt::map_err(body, BoxError::from).boxed_unsync());
+    Ok(Transport::new(ServiceExt::map_response(service, erased)))
 }

@@ -24,6 +24,7 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 mod token_cleaner;
+mod trigger_time;
 
 use std::sync::Arc;
 

@@ -4,12 +4,14 @@ mod apply;
 mod discovery;
 mod error;
 mod flags;
+mod hash;
 mod kubeconfig;
 mod manifest;
 mod output;
 mod remote;
 mod session;
 mod target;
+pub mod untrusted;
 mod verbs;
 
 use std::ffi::OsString;

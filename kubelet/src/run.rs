@@ -47,7 +47,7 @@ async fn work(
     agent.recorder.node(&name, Type::Normal, "Starting", "Starting kubelet.");
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     if let Some(listen) = agent.config.listen {
-        let server = server::Server::bind(agent.clone(), listen).await?;
+        let server = server::Server::bind(agent.clone(), listen, server::Limits::default()).await?;
         let stop = cancel.clone();
         tasks.spawn(async move {
             server.serve(stop).await;

@@ -63,7 +63,7 @@ fn size(bytes: u64) -> String {
 }
 
 fn pull(store: Store, image: &str) -> Result<()> {
-    // oci-client speaks TLS with whichever provider the process chose.
+    // The registries' client speaks TLS with whichever provider the process chose.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("another cryptography provider is installed already");
     }

@@ -16,6 +16,8 @@ use crate::node::is_ready;
 
 /// The API server's checks, of which one fails when the store refuses writes.
 const CHECKS: [&str; 4] = ["etcd", "etcd-readiness", "informer-sync", "shutdown"];
+/// What the store says when its disk is full, as etcd does.
+const FULL: &str = "database space exceeded";
 /// Warnings in the log that are shown.
 const LOG_LINES: usize = 5;
 
@@ -104,19 +106,26 @@ async fn ask(layout: &Layout) -> Result<(String, Vec<String>)> {
 /// The API server's checks that fail, each with why.
 async fn unready(client: &Client) -> Vec<String> {
     let get = async |path: &str| {
-        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        client.request_text(request).await
+        let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+        client.request_text(request).await.map_err(|error| match error {
+            // The server's own words.
+            kube::Error::Api(status) => status.message.clone(),
+            other => other.to_string(),
+        })
     };
-    let Err(error) = get("/readyz").await else { return Vec::new() };
-    let text = error.to_string();
+    let Err(text) = get("/readyz").await else { return Vec::new() };
     let failing: Vec<&str> = CHECKS.into_iter().filter(|check| text.contains(&format!("[-]{check} "))).collect();
     if failing.is_empty() {
         return vec![format!("the API server is not ready: {text}")];
     }
     let mut wrong = Vec::new();
     for check in failing {
-        let why = get(&format!("/readyz/{check}")).await.err().map(|error| error.to_string()).unwrap_or_default();
-        wrong.push(format!("the API server is not ready: {check}: {}", why.trim()));
+        let why = get(&format!("/readyz/{check}")).await.err().unwrap_or_default();
+        let why = why.trim().trim_start_matches("internal server error: ");
+        wrong.push(match why.contains(FULL) {
+            true => format!("the store refuses writes, for its disk is full; reads go on ({check}: {why})"),
+            false => format!("the API server is not ready: {check}: {why}"),
+        });
     }
     wrong
 }

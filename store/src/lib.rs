@@ -17,6 +17,7 @@ pub mod kv;
 mod sled_state;
 pub mod snapshot;
 mod store;
+pub mod untrusted;
 pub mod wal;
 mod watch;
 

@@ -48,6 +48,7 @@ fn resource(line: &str) -> Resource {
         storage_prefix: String::new(),
         enabled: true,
         returns_deleted: false,
+        measured: false,
         hooks: hooks(group, version, kind),
     };
     for attribute in words {
@@ -56,6 +57,7 @@ fn resource(line: &str) -> Resource {
             "schema" => schema = definition(value),
             "namespaced" => row.namespaced = true,
             "off" => row.enabled = false,
+            "measured" => row.measured = true,
             "returns-deleted" => row.returns_deleted = true,
             "short" => row.short_names = list(value),
             "categories" => row.categories = list(value),

@@ -62,6 +62,26 @@ fn surrogate(text: &str) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok().filter(|code| (0xd800..=0xdfff).contains(code))
 }
 
+/// The number that ends where our parser stopped, as it is written; lines count from 1, columns in bytes.
+pub(super) fn number_before(bytes: &[u8], line: usize, column: usize) -> Option<&str> {
+    let mut starts = std::iter::once(0).chain(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1));
+    let end = starts.nth(line.checked_sub(1)?)? + column;
+    let before = bytes.get(..end)?;
+    let is_of_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let length = before.iter().rev().take_while(|byte| is_of_number(byte)).count();
+    std::str::from_utf8(&before[end - length..]).ok().filter(|number| !number.is_empty())
+}
+
+/// A number as Go's encoder writes it.
+pub(super) fn go_float(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let text = format!("{value:e}");
+        return if text.contains("e-") { text } else { text.replace('e', "e+") };
+    }
+    value.to_string()
+}
+
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -59,8 +59,9 @@ pub struct Decoded {
 pub fn decode(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidation) -> Result<Decoded, Status> {
     let body = Body { bytes, gvk };
     let (mut decoded, mut context) = pass(bytes, schema, mode);
-    if let (Err(_), true, Some(repaired)) = (&decoded, context.is_unhurt(), go_json::repaired(bytes)) {
-        (decoded, context) = pass(&repaired, schema, mode);
+    let repaired = if decoded.is_err() && context.is_unhurt() { go_json::repaired(bytes) } else { None };
+    if let Some(repaired) = &repaired {
+        (decoded, context) = pass(repaired, schema, mode);
     }
     match decoded {
         Ok(object) => {
@@ -74,7 +75,9 @@ pub fn decode(bytes: &[u8], gvk: &Gvk, schema: &Schema, mode: FieldValidation) -
             if let Some(syntax) = go_json::syntax_error(bytes) {
                 return Err(body.unrecognized(&format!("couldn't get version/kind; json parse error: {syntax}")));
             }
-            Err(body.undecodable(&context.into_failure().unwrap_or_else(|| error.to_string())))
+            let read = repaired.as_deref().unwrap_or(bytes);
+            let literal = go_json::number_before(read, error.line(), error.column());
+            Err(body.undecodable(&context.into_failure(literal).unwrap_or_else(|| error.to_string())))
         }
     }
 }
@@ -152,7 +155,7 @@ fn decode_parsed(
             finish(object, problems, gvk, mode)
         }
         Err(error) => {
-            let message = context.into_failure().unwrap_or_else(|| error.to_string());
+            let message = context.into_failure(None).unwrap_or_else(|| error.to_string());
             Err(claimed.mismatch(gvk).unwrap_or_else(|| claimed.cannot_be_handled(gvk, &message)))
         }
     }

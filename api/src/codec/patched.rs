@@ -54,7 +54,7 @@ pub fn decode_patched(
     let claimed = Claim::of_value(&value);
     let mut object = match context.object(schema, value) {
         Ok(object) => object,
-        Err(error) => return Err(Refusal(context.into_failure().unwrap_or_else(|| error.to_string()))),
+        Err(error) => return Err(Refusal(context.into_failure(None).unwrap_or_else(|| error.to_string()))),
     };
     if let Some(status) = claimed.mismatch(gvk) {
         return Err(Refusal(status.message));

@@ -6,6 +6,7 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
+use super::go_json::go_float;
 use super::{FieldValidation, go_names, scalars};
 use crate::Object;
 use crate::schema::{Schema, Type};
@@ -28,13 +29,15 @@ pub(super) struct Context<'s> {
     path: Vec<Step<'s>>,
     problems: Vec<String>,
     failure: Option<String>,
+    /// A number in the failure, as it was understood.
+    number: Option<String>,
     /// Whether a value was passed over unread.
     skipped: bool,
 }
 
 impl<'s> Context<'s> {
     pub fn new(mode: FieldValidation) -> Self {
-        Self { mode, path: Vec::new(), problems: Vec::new(), failure: None, skipped: false }
+        Self { mode, path: Vec::new(), problems: Vec::new(), failure: None, number: None, skipped: false }
     }
 
     /// Decodes a whole object; null is the empty one.
@@ -60,9 +63,14 @@ impl<'s> Context<'s> {
         self.problems
     }
 
-    /// What made the pass fail, unless the bytes did.
-    pub fn into_failure(self) -> Option<String> {
-        self.failure
+    /// What made the pass fail, unless the bytes did. `literal` is the number that it failed at as it is written, if it
+    /// was one: what it says is not always what was understood.
+    pub fn into_failure(self, literal: Option<&str>) -> Option<String> {
+        let failure = self.failure?;
+        Some(match (self.number, literal) {
+            (Some(number), Some(literal)) => failure.replacen(&format!("number {number} "), &format!("number {literal} "), 1),
+            _ => failure,
+        })
     }
 
     fn path_to(&self, field: &str) -> String {
@@ -200,7 +208,7 @@ impl<'de, 's> Visitor<'de> for Seed<'_, 's> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        self.float(value, format!("{value:?}"))
+        self.float(value, go_float(value))
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
@@ -254,7 +262,7 @@ impl<'s> Seed<'_, 's> {
             Type::Number => Ok(Some(Value::from(value))),
             Type::IntOrString if !scalars::is_int_or_string(self.schema) => self.quantity(&value.to_string()),
             Type::IntOrString if is_small => Ok(Some(Value::from(value))),
-            Type::Integer | Type::IntOrString => Err(self.context.wrong_type(&format!("number {value}"), self.schema)),
+            Type::Integer | Type::IntOrString => Err(self.number(&value.to_string())),
             _ => Err(self.context.wrong_type("number", self.schema)),
         }
     }
@@ -263,11 +271,15 @@ impl<'s> Seed<'_, 's> {
         match self.schema.ty {
             Type::Number => Ok(Number::from_f64(value).map(Value::Number)),
             Type::IntOrString if !scalars::is_int_or_string(self.schema) => self.quantity(&literal),
-            Type::Integer | Type::IntOrString => {
-                Err(self.context.wrong_type(&format!("number {literal}"), self.schema))
-            }
+            Type::Integer | Type::IntOrString => Err(self.number(&literal)),
             _ => Err(self.context.wrong_type("number", self.schema)),
         }
+    }
+
+    /// The error for a number that does not fit.
+    fn number<E: serde::de::Error>(self, number: &str) -> E {
+        self.context.number = Some(number.to_owned());
+        self.context.wrong_type(&format!("number {number}"), self.schema)
     }
 
     fn quantity<E: serde::de::Error>(self, text: &str) -> Result<Option<Value>, E> {

@@ -1,5 +1,6 @@
 //! HorizontalPodAutoscalers, versions 1 and 2.
 
+mod convert;
 mod validate;
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::json::{default, ensure, get, list, object, object_mut};
 use super::prepare;
 use crate::Object;
-use crate::table::Hooks;
+use crate::table::{Conversion, Hooks};
 
 /// Target utilization of CPU where nothing else is asked for, in percent of the request.
 const CPU_UTILIZATION: i64 = 80;
@@ -19,13 +20,20 @@ pub fn hooks(version: &str) -> Hooks {
         validate: Some(validate::autoscaler),
         ..Hooks::default()
     };
-    if version == "v1" { Hooks { prepare: Some(prepare_v1), default: Some(default_v1), ..hooks } } else { hooks }
+    if version != "v1" {
+        return hooks;
+    }
+    let convert = Conversion { from_stored: convert::to_v1, to_stored: convert::from_v1 };
+    Hooks { prepare: Some(prepare_v1), default: Some(default_v1), convert: Some(convert), ..hooks }
 }
 
 fn default_v1(autoscaler: &mut Object) {
+    let has_metrics = convert::has_metrics(autoscaler);
     let spec = ensure(autoscaler, "spec");
     default(spec, "minReplicas", 1);
-    default(spec, "targetCPUUtilizationPercentage", CPU_UTILIZATION);
+    if !has_metrics {
+        default(spec, "targetCPUUtilizationPercentage", CPU_UTILIZATION);
+    }
     let status = ensure(autoscaler, "status");
     default(status, "currentReplicas", 0);
     default(status, "desiredReplicas", 0);

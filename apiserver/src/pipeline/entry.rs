@@ -9,6 +9,7 @@ use apiserver_auth::authn::impersonation::{Wanted, impersonate};
 use apiserver_auth::authorize::check;
 use apiserver_auth::{Attributes, UserInfo};
 use bytes::Bytes;
+use client::strangers::Standing;
 use futures::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderValue, Method, header};
@@ -24,7 +25,6 @@ use crate::http::route::{self, Route, Target};
 use crate::http::{Response, compress, response};
 use crate::rows::Row;
 use crate::server::Shared;
-use crate::server::strangers::Standing;
 
 /// Who is at the other end, as far as the transport knows.
 #[derive(Clone, Debug)]
@@ -303,7 +303,7 @@ async fn verbs(call: &Call<'_>, parts: &Parts, body: ReqBody, rest: &str, turns:
         return crate::subresources::handle(call, parts, body, rest).await;
     }
     match call.verb {
-        "get" | "list" if crate::resource_metrics::is_measured(call.row) => crate::resource_metrics::handle(call).await,
+        "get" | "list" if call.row.resource.measured => crate::resource_metrics::handle(call).await,
         "get" => {
             let _turn = turn(call, turns).await?;
             get::get(call).await

@@ -23,13 +23,6 @@ use crate::rows::Row;
 
 pub use gauge::Gauge;
 
-const GROUP: &str = "metrics.k8s.io";
-
-/// Whether a row's objects are measured instead of stored.
-pub fn is_measured(row: &Row) -> bool {
-    row.gvr.group == GROUP
-}
-
 /// Answers a get or a list.
 pub async fn handle(call: &Call<'_>) -> Result<Response, Status> {
     let measured = if call.row.resource.namespaced { pods(call).await? } else { nodes(call).await? };
@@ -47,7 +40,7 @@ fn not_measured(call: &Call<'_>) -> Status {
     let resource = call.row.resource.kind.to_lowercase();
     let name =
         if call.namespace.is_empty() { call.name.to_owned() } else { format!("{}/{}", call.namespace, call.name) };
-    Status::not_found(GROUP, &resource, &name)
+    Status::not_found(&call.row.gvr.group, &resource, &name)
 }
 
 /// The objects whose use is asked for: those of the kind that is measured, by name, namespace and selectors.

@@ -8,11 +8,11 @@ use apiserver_auth::Objects as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::GROUP;
 use crate::cache::Observer;
 use crate::rows::Rows;
 use crate::server::Shared;
 
+const GROUP: &str = "metrics.k8s.io";
 const VERSION: &str = "v1beta1";
 const API_SERVICE: &str = "v1beta1.metrics.k8s.io";
 
@@ -71,6 +71,6 @@ pub async fn set(server: &Shared) {
 
 /// The group's rows as they are to be; none when they are so.
 fn rows(table: &Table, enabled: bool) -> Vec<Resource> {
-    let rows = table.rows().filter(|row| row.group == GROUP && row.enabled != enabled);
+    let rows = table.rows().filter(|row| row.measured && row.enabled != enabled);
     rows.map(|row| Resource { enabled, ..(**row).clone() }).collect()
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::strangers::{DRAIN, Standing};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,7 +15,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::strangers::{DRAIN, Standing};
 use crate::http::Response;
 use crate::http::body::ReqBody;
 use crate::metrics::Cut;
@@ -88,7 +88,7 @@ pub async fn serve(
             connection.await
         }
         () = standing.cut.cancelled() => return server.metrics.cut(Cut::Crowded),
-        () = standing.idle(limits) => {
+        () = standing.idle(limits.stranger_idle, limits.known_idle) => {
             server.metrics.cut(Cut::Idle);
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(DRAIN, connection).await {

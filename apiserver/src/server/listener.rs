@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::strangers::Strangers;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -12,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use super::Server;
 use super::connection;
-use super::strangers::Strangers;
 
 /// How long connections may finish what they are at when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -6,7 +6,6 @@ pub mod in_process;
 pub mod listener;
 pub mod objects;
 pub mod start;
-pub mod strangers;
 pub mod tls;
 pub mod writes;
 

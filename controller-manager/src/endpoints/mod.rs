@@ -14,6 +14,7 @@ use kube::api::{DeleteParams, PostParams};
 
 use crate::context::{Context, gone_is_fine, is_code};
 use crate::endpointslice::{is_selected, matters};
+use crate::trigger_time::{TriggerTimes, annotate};
 
 const NAME: &str = "endpoint-controller";
 const WORKERS: usize = 5;
@@ -27,10 +28,10 @@ pub fn start(context: &Arc<Context>) {
         pods.synced().await;
         endpoints.synced().await;
     };
-    let (client, context_) = (context.client(NAME), Arc::clone(context));
+    let (client, context_, times) = (context.client(NAME), Arc::clone(context), Arc::new(TriggerTimes::default()));
     context.spawn(NAME, queue, WORKERS, ready, move |key| {
-        let (client, context) = (client.clone(), Arc::clone(&context_));
-        async move { sync(&client, &context, &key).await }
+        let (client, context, times) = (client.clone(), Arc::clone(&context_), Arc::clone(&times));
+        async move { sync(&client, &context, &times, &key).await }
     });
 }
 
@@ -62,10 +63,11 @@ fn watch(context: &Arc<Context>, queue: &WorkQueue<NamespacedName>) {
     });
 }
 
-async fn sync(client: &Client, context: &Context, key: &NamespacedName) -> anyhow::Result<()> {
+async fn sync(client: &Client, context: &Context, times: &TriggerTimes, key: &NamespacedName) -> anyhow::Result<()> {
     let api: Api<Endpoints> = Api::namespaced(client.clone(), &key.namespace);
     let existing = context.endpoints.get(&key.namespace, &key.name);
     let Some(service) = context.services.get(&key.namespace, &key.name) else {
+        times.forget(key);
         if existing.is_none() {
             return Ok(());
         }
@@ -79,9 +81,13 @@ async fn sync(client: &Client, context: &Context, key: &NamespacedName) -> anyho
         return Ok(());
     }
     let pods = context.pods.filter(|pod| is_selected(&service, pod));
-    let fresh = plan::desired(&service, &pods, existing.as_deref());
+    let triggered = times.look(key, &service, &pods);
+    let mut fresh = plan::desired(&service, &pods, existing.as_deref());
+    if existing.as_deref().is_some_and(|existing| plan::is_same(existing, &fresh)) {
+        return Ok(());
+    }
+    annotate(&mut fresh.metadata, triggered);
     let written = match &existing {
-        Some(existing) if plan::is_same(existing, &fresh) => return Ok(()),
         Some(_) => api.replace(&key.name, &PostParams::default(), &fresh).await,
         None => api.create(&PostParams::default(), &fresh).await,
     };

@@ -13,6 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Client, ResourceExt};
 
 use crate::context::Context;
+use crate::trigger_time::{TriggerTimes, annotate};
 
 pub use plan::{MANAGED_BY, Plan, SERVICE_NAME, target_port};
 pub use slices::Slices;
@@ -31,10 +32,11 @@ pub fn start(context: &Arc<Context>) {
         pods.synced().await;
         slices.synced().await;
     };
-    let (client, context_) = (context.client(NAME), Arc::clone(context));
+    let (client, context_, times) = (context.client(NAME), Arc::clone(context), Arc::new(TriggerTimes::default()));
     context.spawn(NAME, queue, WORKERS, ready, move |key| {
         let (client, context, slices) = (client.clone(), Arc::clone(&context_), Arc::clone(&known));
-        async move { sync(&client, &context, &slices, &key).await }
+        let times = Arc::clone(&times);
+        async move { sync(&client, &context, &slices, &times, &key).await }
     });
 }
 
@@ -75,10 +77,17 @@ pub fn matters(old: &Pod, new: &Pod) -> bool {
         || old.metadata.labels != new.metadata.labels
 }
 
-async fn sync(client: &Client, context: &Context, slices: &Slices, key: &NamespacedName) -> anyhow::Result<()> {
+async fn sync(
+    client: &Client,
+    context: &Context,
+    slices: &Slices,
+    times: &TriggerTimes,
+    key: &NamespacedName,
+) -> anyhow::Result<()> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &key.namespace);
     let existing = slices.of(context, key);
     let Some(service) = context.services.get(&key.namespace, &key.name) else {
+        times.forget(key);
         return slices.delete_all(&api, key, &existing).await;
     };
     let spec = service.spec.as_ref();
@@ -88,6 +97,8 @@ async fn sync(client: &Client, context: &Context, slices: &Slices, key: &Namespa
         return Ok(());
     }
     let pods = context.pods.filter(|pod| is_selected(&service, pod));
-    let plan = plan::plan(&service, &pods, &existing, |name| context.nodes.get("", name));
+    let triggered = times.look(key, &service, &pods);
+    let mut plan = plan::plan(&service, &pods, &existing, |name| context.nodes.get("", name));
+    plan.create.iter_mut().chain(&mut plan.update).for_each(|slice| annotate(&mut slice.metadata, triggered));
     slices.apply(&api, key, plan).await
 }

@@ -2,6 +2,8 @@
 
 mod parse;
 
+use std::cell::Cell;
+
 use serde_json::Value;
 
 use crate::error::Result;
@@ -53,7 +55,7 @@ impl Template {
     /// A member is missing, unless that is allowed.
     pub(crate) fn expand(&self, object: &Value, missing_ok: bool) -> Result<String> {
         let mut out = String::new();
-        walk(&self.0, object, object, missing_ok, &mut out)?;
+        Walk::new(object, missing_ok).nodes(&self.0, object, &mut out)?;
         Ok(out)
     }
 
@@ -62,29 +64,168 @@ impl Template {
         let mut found = Vec::new();
         for node in &self.0 {
             if let Node::Path(steps) = node {
-                found.extend(follow(steps, object, vec![object], true).unwrap_or_default());
+                found.extend(Walk::new(object, true).follow(steps, vec![object]).unwrap_or_default());
             }
         }
         found
     }
 }
 
-fn walk(nodes: &[Node], root: &Value, here: &Value, missing_ok: bool, out: &mut String) -> Result<()> {
-    for node in nodes {
-        match node {
-            Node::Text(text) => out.push_str(text),
-            Node::Path(steps) => {
-                let found = follow(steps, root, vec![here], missing_ok)?;
-                out.push_str(&found.into_iter().map(plain).collect::<Vec<_>>().join(" "));
-            }
-            Node::Range(steps, body) => {
-                for item in follow(steps, root, vec![here], missing_ok)? {
-                    walk(body, root, item, missing_ok, out)?;
+/// Values that any template may look at, and as many for each value of the object: `..` behind `..`, and ranges in
+/// ranges, would come to more of them than there is time for.
+const VISITS: u64 = 1_000_000;
+const VISITS_OF_EACH: u64 = 1000;
+/// So many letters of text count as one value.
+const LETTERS: usize = 64;
+
+/// One expansion.
+#[derive(Clone)]
+struct Walk<'a> {
+    root: &'a Value,
+    missing_ok: bool,
+    left: Cell<u64>,
+    /// Whether the object's size was looked at, as small templates need not.
+    counted: Cell<bool>,
+}
+
+fn size(value: &Value) -> u64 {
+    1 + match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(map) => map.values().map(size).sum(),
+        _ => 0,
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(root: &'a Value, missing_ok: bool) -> Self {
+        Self { root, missing_ok, left: Cell::new(VISITS), counted: Cell::new(false) }
+    }
+
+    fn visit(&self, count: usize) -> Result<()> {
+        let count = count as u64;
+        if count > self.left.get() && !self.counted.replace(true) {
+            self.left.set(self.left.get().saturating_add(size(self.root).saturating_mul(VISITS_OF_EACH)));
+        }
+        match self.left.get().checked_sub(count) {
+            Some(left) => self.left.set(left),
+            None => anyhow::bail!("the template finds too much: it is not expanded to its end"),
+        }
+        Ok(())
+    }
+
+    fn nodes(&self, nodes: &[Node], here: &'a Value, out: &mut String) -> Result<()> {
+        for node in nodes {
+            self.visit(1)?;
+            match node {
+                Node::Text(text) => out.push_str(text),
+                Node::Path(steps) => {
+                    let found = self.follow(steps, vec![here])?;
+                    for (at, value) in found.into_iter().enumerate() {
+                        let text = plain(value);
+                        self.visit(text.len() / LETTERS)?;
+                        out.push_str(if at == 0 { "" } else { " " });
+                        out.push_str(&text);
+                    }
+                }
+                Node::Range(steps, body) => {
+                    for item in self.follow(steps, vec![here])? {
+                        self.nodes(body, item, out)?;
+                    }
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn follow(&self, steps: &[Step], mut here: Vec<&'a Value>) -> Result<Vec<&'a Value>> {
+        for step in steps {
+            let mut next = Vec::new();
+            for value in here {
+                let before = next.len();
+                self.one(step, value, &mut next)?;
+                self.visit(next.len() - before + 1)?;
+            }
+            here = next;
+        }
+        Ok(here)
+    }
+
+    fn one(&self, step: &Step, value: &'a Value, out: &mut Vec<&'a Value>) -> Result<()> {
+        match (step, value) {
+            (Step::Root, _) => out.push(self.root),
+            (Step::Field(name), Value::Object(map)) => match map.get(name) {
+                Some(found) => out.push(found),
+                None if self.missing_ok => {}
+                None => anyhow::bail!("{name} is not found"),
+            },
+            (Step::All, Value::Array(items)) => out.extend(items),
+            (Step::All, Value::Object(map)) => out.extend(map.values()),
+            (Step::Descend, _) => descend(value, out),
+            (Step::Index(at), Value::Array(items)) => {
+                let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                let position = if *at < 0 { at + length } else { *at };
+                match usize::try_from(position).ok().and_then(|at| items.get(at)) {
+                    Some(item) => out.push(item),
+                    None if self.missing_ok => {}
+                    None => anyhow::bail!("array index out of bounds: index {at}, length {length}"),
+                }
+            }
+            (Step::Slice(from, to, by), Value::Array(items)) => out.extend(slice(items, *from, *to, *by)),
+            (Step::Union(paths), _) => {
+                for path in paths {
+                    out.extend(self.follow(path, vec![value])?);
+                }
+            }
+            (Step::Filter(left, operator, right), Value::Array(items)) => {
+                self.visit(items.len())?;
+                out.extend(items.iter().filter(|item| self.holds(left, operator, right, item)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn holds(&self, left: &Operand, operator: &str, right: &Operand, item: &'a Value) -> bool {
+        let (left, right) = (self.operand(left, item), self.operand(right, item));
+        let left = match left {
+            Some(left) => left,
+            None => return false,
+        };
+        if operator == "exists" {
+            return true;
+        }
+        let Some(right) = right else { return false };
+        let order = match (&left, &right) {
+            (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
+            (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+            _ => None,
+        };
+        match operator {
+            "==" => order.map_or(left == right, |o| o.is_eq()),
+            "!=" => !order.map_or(left == right, |o| o.is_eq()),
+            "<" => order.is_some_and(|o| o.is_lt()),
+            "<=" => order.is_some_and(|o| o.is_le()),
+            ">" => order.is_some_and(|o| o.is_gt()),
+            ">=" => order.is_some_and(|o| o.is_ge()),
+            _ => false,
+        }
+    }
+
+    fn operand(&self, operand: &Operand, item: &'a Value) -> Option<Value> {
+        match operand {
+            Operand::None => Some(Value::Null),
+            Operand::Value(value) => Some(value.clone()),
+            Operand::Path(steps) => self.found(steps, item),
+        }
+    }
+
+    /// The first value that a path of a filter leads to; what is missing is no error there.
+    fn found(&self, steps: &[Step], item: &'a Value) -> Option<Value> {
+        let walk = Walk { missing_ok: true, ..self.clone() };
+        let found = walk.follow(steps, vec![item]);
+        self.left.set(walk.left.get());
+        found.ok()?.first().map(|value| (*value).clone())
+    }
 }
 
 /// A value as it stands in text: texts without quotes, objects and lists as JSON.
@@ -94,51 +235,6 @@ pub(crate) fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
-}
-
-fn follow<'a>(steps: &[Step], root: &'a Value, mut here: Vec<&'a Value>, missing_ok: bool) -> Result<Vec<&'a Value>> {
-    for step in steps {
-        let mut next = Vec::new();
-        for value in here {
-            one(step, root, value, missing_ok, &mut next)?;
-        }
-        here = next;
-    }
-    Ok(here)
-}
-
-fn one<'a>(step: &Step, root: &'a Value, value: &'a Value, missing_ok: bool, out: &mut Vec<&'a Value>) -> Result<()> {
-    match (step, value) {
-        (Step::Root, _) => out.push(root),
-        (Step::Field(name), Value::Object(map)) => match map.get(name) {
-            Some(found) => out.push(found),
-            None if missing_ok => {}
-            None => anyhow::bail!("{name} is not found"),
-        },
-        (Step::All, Value::Array(items)) => out.extend(items),
-        (Step::All, Value::Object(map)) => out.extend(map.values()),
-        (Step::Descend, _) => descend(value, out),
-        (Step::Index(at), Value::Array(items)) => {
-            let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-            let position = if *at < 0 { at + length } else { *at };
-            match usize::try_from(position).ok().and_then(|at| items.get(at)) {
-                Some(item) => out.push(item),
-                None if missing_ok => {}
-                None => anyhow::bail!("array index out of bounds: index {at}, length {length}"),
-            }
-        }
-        (Step::Slice(from, to, by), Value::Array(items)) => out.extend(slice(items, *from, *to, *by)),
-        (Step::Union(paths), _) => {
-            for path in paths {
-                out.extend(follow(path, root, vec![value], missing_ok)?);
-            }
-        }
-        (Step::Filter(left, operator, right), Value::Array(items)) => {
-            out.extend(items.iter().filter(|item| holds(left, operator, right, root, item)));
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 fn descend<'a>(value: &'a Value, out: &mut Vec<&'a Value>) {
@@ -158,45 +254,26 @@ fn slice(items: &[Value], from: Option<i64>, to: Option<i64>, by: i64) -> impl I
     items.iter().take(to).skip(from).step_by(by)
 }
 
-fn holds(left: &Operand, operator: &str, right: &Operand, root: &Value, item: &Value) -> bool {
-    let (left, right) = (operand(left, root, item), operand(right, root, item));
-    let left = match left {
-        Some(left) => left,
-        None => return false,
-    };
-    if operator == "exists" {
-        return true;
-    }
-    let Some(right) = right else { return false };
-    let order = match (&left, &right) {
-        (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
-        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-        _ => None,
-    };
-    match operator {
-        "==" => order.map_or(left == right, |o| o.is_eq()),
-        "!=" => !order.map_or(left == right, |o| o.is_eq()),
-        "<" => order.is_some_and(|o| o.is_lt()),
-        "<=" => order.is_some_and(|o| o.is_le()),
-        ">" => order.is_some_and(|o| o.is_gt()),
-        ">=" => order.is_some_and(|o| o.is_ge()),
-        _ => false,
-    }
-}
-
-fn operand(operand: &Operand, root: &Value, item: &Value) -> Option<Value> {
-    match operand {
-        Operand::None => Some(Value::Null),
-        Operand::Value(value) => Some(value.clone()),
-        Operand::Path(steps) => follow(steps, root, vec![item], true).ok()?.first().map(|v| (*v).clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use serde_json::json;
+
+    #[test]
+    fn what_would_never_end_is_refused() {
+        let object = json!({"a": [[1, 2, 3], [4, 5, 6], {"b": {"c": [7, 8, 9]}}]});
+        let wide = format!("{{{}}}", "..".repeat(60));
+        let deep = format!("{}{{@}}{}", "{range ..}".repeat(60), "{end}".repeat(60));
+        for text in [wide, deep] {
+            let error = Template::parse(&text).unwrap().expand(&object, true).unwrap_err().to_string();
+            assert!(error.contains("finds too much"), "{error}");
+        }
+        // A large object is no reason.
+        let large = json!({"items": (0..200_000).map(|n| json!({"a": n})).collect::<Vec<_>>()});
+        let text = Template::parse("{range .items[*]}{.a}{\"\\n\"}{end}{..a}").unwrap().expand(&large, false).unwrap();
+        assert!(text.starts_with("0\n1\n") && text.ends_with(" 199999"));
+    }
 
     use super::*;
 

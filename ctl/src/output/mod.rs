@@ -1,7 +1,7 @@
 //! What a verb prints: objects in the form that -o asks for, and lines about what was done.
 
 pub(crate) mod columns;
-mod go_template;
+pub(crate) mod go_template;
 pub(crate) mod jsonpath;
 mod kyaml;
 pub(crate) mod table;

@@ -142,18 +142,25 @@ async fn download(session: &Session, args: &Args, pod: &(Option<String>, String)
     let uri = uri(session, args, pod, &["tar", "cf", "-", from], false).await?;
     let (reader, mut writer) = std::io::pipe().context("make a pipe")?;
     let from = PathBuf::from(from.trim_start_matches('/'));
+    let shown = from.clone();
     let base = from.file_name().map(PathBuf::from).unwrap_or_default();
     let to = if to.is_dir() { to.join(base) } else { to.to_owned() };
     let unpacking = std::thread::spawn(move || unpack(reader, &from, &to));
     let done = command::run(session, &uri, None, &mut writer, &mut std::io::stderr()).await;
     drop(writer);
     let unpacked = unpacking.join().unwrap_or_else(|_| Err(anyhow::anyhow!("unpacking stopped")));
-    // Why unpacking stopped is the reason, not that the pipe to it broke.
-    unpacked.and(done)
+    // Why unpacking stopped is the reason, not that the pipe to it broke; why nothing came is the command's to say.
+    let count = unpacked?;
+    done?;
+    if count == 0 {
+        bail!("{} not found or empty", shown.display());
+    }
+    Ok(())
 }
 
-/// Puts what the archive has below `from` to `to`; nothing that a container says can lead out of there.
-fn unpack(reader: std::io::PipeReader, from: &Path, to: &Path) -> Result<()> {
+/// Puts what the archive has below `from` to `to`, and says how many entries that were; nothing that a container says
+/// can lead out of there.
+fn unpack(reader: std::io::PipeReader, from: &Path, to: &Path) -> Result<usize> {
     let mut archive = tar::Archive::new(reader);
     let mut count = 0;
     for entry in archive.entries().context("read the archive")? {
@@ -185,10 +192,7 @@ fn unpack(reader: std::io::PipeReader, from: &Path, to: &Path) -> Result<()> {
     }
     // What follows the end of an archive is read, so that the other side can finish.
     std::io::copy(&mut archive.into_inner().take(1 << 30), &mut std::io::sink()).context("read the archive")?;
-    if count == 0 {
-        bail!("{} not found or empty", from.display());
-    }
-    Ok(())
+    Ok(count)
 }
 
 fn local(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {

@@ -17,6 +17,19 @@ pub fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write(path: &Path, content: &[u8], durably: bool) -> io::Result<()> {
+    match write_anew(path, content, durably) {
+        // There is no room for another copy, and none is needed.
+        Err(error) if is_full(&error) && fs::read(path).is_ok_and(|there| there == content) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether an error is that of a full disk.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn write_anew(path: &Path, content: &[u8], durably: bool) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("write {}: {error}", path.display()));
     let temporary = path.with_extension("tmp");
     let mut file =

@@ -10,6 +10,8 @@ use http::{HeaderMap, Method, StatusCode};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::agent::Agent;
@@ -20,6 +22,11 @@ const ALLOWED: Duration = Duration::from_secs(300);
 const DENIED: Duration = Duration::from_secs(30);
 /// Kept answers; more than that, and all are forgotten.
 const KEPT: usize = 1024;
+/// TokenReviews that are asked for at a time; more wait.
+const REVIEWS: usize = 16;
+
+/// SHA-256 of a token.
+type Digest = [u8; 32];
 
 type Question = (User, &'static str, &'static str);
 
@@ -27,7 +34,10 @@ type Question = (User, &'static str, &'static str);
 pub(super) struct Authorizer {
     agent: Arc<Agent>,
     answers: Mutex<HashMap<Question, (bool, Instant)>>,
-    tokens: Mutex<HashMap<String, (Option<User>, Instant)>>,
+    /// By the tokens' digests: whoever sends long ones takes no more memory for it.
+    tokens: Mutex<HashMap<Digest, (Option<User>, Instant)>>,
+    /// TokenReviews at a time: a crowd with made-up tokens is not led on to the API server all at once.
+    turns: Semaphore,
 }
 
 /// The subresources of `nodes` that stand for a path; the second is what was asked for before there was the first.
@@ -56,26 +66,27 @@ fn verb(method: &Method) -> &'static str {
 
 impl Authorizer {
     pub fn new(agent: Arc<Agent>) -> Self {
-        Self { agent, answers: Mutex::default(), tokens: Mutex::default() }
+        Self { agent, answers: Mutex::default(), tokens: Mutex::default(), turns: Semaphore::new(REVIEWS) }
     }
 
-    /// Lets a request pass, or says why not.
+    /// Who asks: the user of the connection's certificate, or else of the request's token.
+    ///
+    /// # Errors
+    /// The status and text of the refusal: nobody, or it could not be found out.
+    pub async fn identify(&self, user: Option<User>, headers: &HeaderMap) -> Result<User, (StatusCode, String)> {
+        let unauthorized = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
+        match (user, bearer(headers)) {
+            (Some(user), _) => Ok(user),
+            (None, Some(token)) => self.token(token).await?.ok_or_else(unauthorized),
+            (None, None) => Err(unauthorized()),
+        }
+    }
+
+    /// Lets a user's request pass, or says why not.
     ///
     /// # Errors
     /// The status and text of the refusal.
-    pub async fn check(
-        &self,
-        user: Option<User>,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Result<(), (StatusCode, String)> {
-        let unauthorized = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
-        let user = match (user, bearer(headers)) {
-            (Some(user), _) => user,
-            (None, Some(token)) => self.token(token).await?.ok_or_else(unauthorized)?,
-            (None, None) => return Err(unauthorized()),
-        };
+    pub async fn check(&self, user: User, method: &Method, path: &str) -> Result<(), (StatusCode, String)> {
         if self.agent.config.trusted_users.contains(&user.name) || user.groups.iter().any(|g| g == "system:masters") {
             return Ok(());
         }
@@ -98,16 +109,18 @@ impl Authorizer {
 
     async fn token(&self, token: &str) -> Result<Option<User>, (StatusCode, String)> {
         let now = Instant::now();
-        let kept = self.tokens.lock().get(token).filter(|(_, until)| *until > now).map(|(user, _)| user.clone());
+        let digest: Digest = Sha256::digest(token).into();
+        let kept = self.tokens.lock().get(&digest).filter(|(_, until)| *until > now).map(|(user, _)| user.clone());
         if let Some(user) = kept {
             return Ok(user);
         }
+        let _turn = self.turns.acquire().await.map_err(|e| unavailable(e.to_string()))?;
         let user = identity::of_token(&self.agent.client, token).await.map_err(unavailable)?;
         let mut tokens = self.tokens.lock();
         if tokens.len() >= KEPT {
             tokens.clear();
         }
-        tokens.insert(token.to_owned(), (user.clone(), now + DENIED));
+        tokens.insert(digest, (user.clone(), now + DENIED));
         Ok(user)
     }
 

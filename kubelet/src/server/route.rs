@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use client::strangers::Standing;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -78,9 +79,14 @@ impl Router {
         Self { authorizer: Authorizer::new(agent.clone()), reading: Mutex::default(), agent }
     }
 
-    pub async fn serve(&self, request: Request<Incoming>, user: Option<User>) -> Answer {
+    pub async fn serve(&self, request: Request<Incoming>, user: Option<User>, standing: &Standing) -> Answer {
         let path = request.uri().path().to_owned();
-        if let Err((code, message)) = self.authorizer.check(user, request.method(), &path, request.headers()).await {
+        let user = match self.authorizer.identify(user, request.headers()).await {
+            Ok(user) => user,
+            Err((code, message)) => return text(code, message),
+        };
+        standing.vouch();
+        if let Err((code, message)) = self.authorizer.check(user, request.method(), &path).await {
             return text(code, message);
         }
         let query = Query::parse(request.uri().query().unwrap_or(""));

@@ -218,7 +218,7 @@ fn entry_type(entry: &Entry) -> u8 {
     }
 }
 
-fn decode_entry(payload: &[u8]) -> Result<Entry, Malformed> {
+pub(crate) fn decode_entry(payload: &[u8]) -> Result<Entry, Malformed> {
     let mut reader = Reader::new(bytes::Bytes::copy_from_slice(payload));
     let (index, term) = (reader.varint()?, reader.varint()?);
     let kind = match reader.u8()? {
@@ -240,7 +240,7 @@ fn encode_hard_state(state: &HardState) -> Vec<u8> {
     writer.finish()
 }
 
-fn decode_hard_state(payload: &[u8]) -> Result<HardState, Malformed> {
+pub(crate) fn decode_hard_state(payload: &[u8]) -> Result<HardState, Malformed> {
     let mut reader = Reader::new(bytes::Bytes::copy_from_slice(payload));
     let (term, vote, commit) = (reader.varint()?, reader.varint()?, reader.varint()?);
     Ok(HardState { term, vote, commit, ..Default::default() })
@@ -255,7 +255,7 @@ fn encode_identity(identity: &Identity, last_index: u64) -> Vec<u8> {
     writer.finish()
 }
 
-fn decode_identity(payload: &[u8]) -> Result<(Identity, u64), Malformed> {
+pub(crate) fn decode_identity(payload: &[u8]) -> Result<(Identity, u64), Malformed> {
     let mut reader = Reader::new(bytes::Bytes::copy_from_slice(payload));
     let last_index = reader.varint()?;
     let (cluster, member) = (reader.varint()?, reader.varint()?);

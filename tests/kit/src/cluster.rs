@@ -130,7 +130,12 @@ impl Cluster {
 
     /// The id of the cluster's process.
     pub fn pid(&self) -> Result<i32> {
-        let text = std::fs::read_to_string(self.dir.join("cox.pid")).context("read cox.pid")?;
+        let Ok(text) = std::fs::read_to_string(self.dir.join("cox.pid")) else {
+            // On a full disk there is no file; `cox status` knows.
+            let status = run(&mut self.cox(&["status"]))?;
+            let said = status.lines().find_map(|line| line.strip_prefix("process")?.split(',').next()?.trim().parse().ok());
+            return said.context("cox status names no process");
+        };
         text.trim().parse().context("cox.pid holds no number")
     }
 

@@ -353,5 +353,7 @@ fn time_zone(spec: &Object, old: Option<&Object>, path: &Path, errors: &mut Erro
             "timeZone must be an explicit time zone as defined in \
                                                       https://www.iana.org/time-zones",
         ));
+    } else if !crate::time_zones::is_known(zone) {
+        errors.push(FieldError::invalid(&path, zone, format!("unknown time zone {zone}")));
     }
 }

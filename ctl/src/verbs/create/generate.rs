@@ -10,12 +10,13 @@ use serde_json::{Map, Value, json};
 use super::made;
 use crate::error::Result;
 use crate::flags::Args;
+use crate::hash;
 
 pub(crate) const DATA_FLAGS: &str = "
       --from-literal=+   KEY=VALUE
       --from-file=+      FILE, KEY=FILE, or a directory
       --from-env-file=+  A file of KEY=VALUE lines
-      --append-hash      Not supported
+      --append-hash      End the name with a hash of the content
       --type=            The type of the Secret
       --cert=            File of the certificate (tls)
       --key=             File of the key (tls)
@@ -135,7 +136,16 @@ pub(crate) async fn config_map(args: &Args) -> Result<()> {
             object[field] = map.into();
         }
     }
-    made(args, object).await
+    made(args, hashed(args, object)).await
+}
+
+/// With a hash of its content at the end of its name, if that is asked for.
+fn hashed(args: &Args, mut object: Value) -> Value {
+    if args.on("append-hash") {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        object["metadata"]["name"] = format!("{name}-{}", hash::of(&object)).into();
+    }
+    object
 }
 
 pub(crate) async fn secret(args: &Args) -> Result<()> {
@@ -172,7 +182,7 @@ pub(crate) async fn secret(args: &Args) -> Result<()> {
     if let Some(ty) = ty {
         object["type"] = ty.into();
     }
-    made(args, object).await
+    made(args, hashed(args, object)).await
 }
 
 fn docker_config(args: &Args) -> Result<Vec<u8>> {

@@ -1,6 +1,11 @@
 //! `set env`: environment variables of containers, one by one or from a ConfigMap or Secret.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, bail};
+use api::quantity::Quantity;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{containers_mut, is_like, name_of, split};
@@ -107,24 +112,145 @@ async fn of_source(args: &Args, from: &str) -> Result<Vec<Change>> {
 
 async fn list(args: &Args, objects: &[String]) -> Result<()> {
     let session = Session::open(args).await?;
+    let mut sources = args.on("resolve").then(|| Sources { session: &session, read: BTreeMap::new() });
     for target in target::targets(&session, args, objects).await? {
         let mut object = target.get(&session).await?;
+        let whole = object.clone();
         let spec = object.pointer_mut(pod_spec_path(&target.resource)).context("the object has no pod template")?;
+        // Why values could not be found, and of which variables.
+        let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for container in containers_mut(spec) {
             output::line(format!("# {} {}, container {}", target.resource.kind, target.name, name_of(container)))?;
             for variable in container.get("env").and_then(Value::as_array).into_iter().flatten() {
                 let name = name_of(variable);
-                let source = |kind: &str| variable.pointer(&format!("/valueFrom/{kind}"));
-                let text =
-                    |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-                output::line(match (source("configMapKeyRef"), source("secretKeyRef"), source("fieldRef")) {
-                    (Some(r), ..) => format!("# {name} from configmap {}, key {}", text(r, "name"), text(r, "key")),
-                    (_, Some(r), _) => format!("# {name} from secret {}, key {}", text(r, "name"), text(r, "key")),
-                    (.., Some(r)) => format!("# {name} from field path {}", text(r, "fieldPath")),
-                    _ => format!("{name}={}", text(variable, "value")),
-                })?;
+                let Some(source) = variable.get("valueFrom").filter(|source| !source.is_null()) else {
+                    output::line(format!("{name}={}", text(variable, "value")))?;
+                    continue;
+                };
+                if let Some(sources) = &mut sources {
+                    match sources.value(source, &whole, container).await {
+                        Ok(value) => {
+                            output::line(format!("{name}={value}"))?;
+                            continue;
+                        }
+                        Err(error) => unknown.entry(error.to_string()).or_default().push(name.to_owned()),
+                    }
+                }
+                output::line(format!("# {name} from {}", described(source)))?;
             }
         }
+        let line = |(why, names): (String, Vec<String>)| {
+            format!("error retrieving reference for {}: {why}", names.join(", "))
+        };
+        let mut lines: Vec<String> = unknown.into_iter().map(line).collect();
+        lines.sort();
+        lines.iter().for_each(|line| eprintln!("{line}"));
     }
     Ok(())
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Where a variable's value comes from, in words.
+fn described(source: &Value) -> String {
+    let of = |kind: &str| source.get(kind).filter(|reference| !reference.is_null());
+    if let Some(reference) = of("configMapKeyRef") {
+        return format!("configmap {}, key {}", text(reference, "name"), text(reference, "key"));
+    }
+    if let Some(reference) = of("secretKeyRef") {
+        return format!("secret {}, key {}", text(reference, "name"), text(reference, "key"));
+    }
+    if let Some(reference) = of("fieldRef") {
+        return format!("field path {}", text(reference, "fieldPath"));
+    }
+    if let Some(reference) = of("resourceFieldRef") {
+        let container = text(reference, "containerName");
+        let slash = if container.is_empty() { "" } else { "/" };
+        return format!("resource field {container}{slash}{}", text(reference, "resource"));
+    }
+    "invalid valueFrom".to_owned()
+}
+
+/// The ConfigMaps and Secrets that variables come from, each read once.
+struct Sources<'a> {
+    session: &'a Session,
+    read: BTreeMap<String, Value>,
+}
+
+impl Sources<'_> {
+    /// The value that a variable would have in a Pod of now.
+    async fn value(&mut self, source: &Value, object: &Value, container: &Value) -> Result<String> {
+        let of = |kind: &str| source.get(kind).filter(|reference| !reference.is_null());
+        if let Some(reference) = of("secretKeyRef") {
+            let (name, key) = (text(reference, "name"), text(reference, "key"));
+            let secret = self.read("secrets", name).await?;
+            let value = secret.pointer("/data").and_then(|data| data.get(key)).and_then(Value::as_str);
+            let value = value.with_context(|| format!("key {key} not found in secret {name}"))?;
+            let bytes = STANDARD.decode(value).with_context(|| format!("decode key {key} of secret {name}"))?;
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        if let Some(reference) = of("configMapKeyRef") {
+            let (name, key) = (text(reference, "name"), text(reference, "key"));
+            let map = self.read("configmaps", name).await?;
+            let value = map.pointer("/data").and_then(|data| data.get(key)).and_then(Value::as_str);
+            return Ok(value.with_context(|| format!("key {key} not found in config map {name}"))?.to_owned());
+        }
+        if let Some(reference) = of("fieldRef") {
+            return field(object, text(reference, "fieldPath"));
+        }
+        if let Some(reference) = of("resourceFieldRef") {
+            return resource(container, reference);
+        }
+        bail!("invalid valueFrom")
+    }
+
+    async fn read(&mut self, plural: &str, name: &str) -> Result<Value> {
+        let path = format!("/api/v1/namespaces/{}/{plural}/{name}", self.session.namespace);
+        if let Some(object) = self.read.get(&path) {
+            return Ok(object.clone());
+        }
+        let object = self.session.get(&path).await?;
+        self.read.insert(path, object.clone());
+        Ok(object)
+    }
+}
+
+/// A field of an object's metadata, as the downward API gives it.
+fn field(object: &Value, path: &str) -> Result<String> {
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
+    match path {
+        "metadata.name" | "metadata.namespace" | "metadata.uid" => {
+            Ok(text(metadata, path.trim_start_matches("metadata.")).to_owned())
+        }
+        "metadata.labels" | "metadata.annotations" => {
+            let map = metadata.get(path.trim_start_matches("metadata.")).and_then(Value::as_object);
+            let line = |(key, value): (&String, &Value)| format!("{key}={:?}", value.as_str().unwrap_or_default());
+            let mut lines: Vec<String> = map.into_iter().flatten().map(line).collect();
+            lines.sort();
+            Ok(lines.join("\n"))
+        }
+        other => bail!("unsupported fieldPath: {other}"),
+    }
+}
+
+/// A container's own request or limit, rounded up to whole divisors.
+fn resource(container: &Value, reference: &Value) -> Result<String> {
+    let name = text(reference, "resource");
+    let amount = || -> Option<&str> {
+        let (kind, resource) = name.split_once('.')?;
+        match kind {
+            "limits" | "requests" => container.get("resources")?.get(kind)?.get(resource)?.as_str().or(Some("0")),
+            _ => None,
+        }
+    };
+    let known = ["limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+    if !known.contains(&name) && !name.ends_with(".ephemeral-storage") {
+        bail!("unsupported container resource : {name}");
+    }
+    let quantity = |text: &str| Quantity::parse(text).with_context(|| format!("invalid quantity {text:?} of {name}"));
+    let divisor = reference.get("divisor").and_then(Value::as_str).filter(|text| *text != "0").unwrap_or("1");
+    let (amount, divisor) = (quantity(amount().unwrap_or("0"))?.milli_value(), quantity(divisor)?.milli_value());
+    Ok(if divisor == 0 { amount } else { (amount + divisor - 1) / divisor }.to_string())
 }

@@ -126,7 +126,14 @@ impl Core {
                 ipam.claim(network.address, id);
             }
         }
-        ipam.save(&self.ipam_file())
-            .map_err(|error| cri::Error::Failed { operation: "recover addresses", message: error.to_string() })
+        match ipam.save(&self.ipam_file()) {
+            // What was found out is known all the same, and is found out again by the next process.
+            Err(error) if files::is_full(&error) => {
+                tracing::warn!(%error, "addresses in use are not written down");
+                Ok(())
+            }
+            other => other,
+        }
+        .map_err(|error| cri::Error::Failed { operation: "recover addresses", message: error.to_string() })
     }
 }

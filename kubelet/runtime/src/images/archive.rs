@@ -11,12 +11,17 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tar::EntryType;
 
+use super::bounds::{Meter, Metered, Room, zstd_decoder};
 use super::config::ImageConfig;
+use super::manifest::{Descriptor, Image, Manifest, Platform};
 use super::reference::{Reference, is_digest};
 use super::{Store, digest_of};
 
 /// Longest manifest, index or config.
 const DOCUMENT_LIMIT: u64 = 16 << 20;
+/// Most entries of an archive, and the memory that their names may take, in bytes.
+const ENTRIES_LIMIT: usize = 100_000;
+const NAMES_LIMIT: usize = 16 << 20;
 /// Links between entries followed for one name.
 const LINKS_LIMIT: usize = 8;
 /// Layers unpacked at the same time.
@@ -77,11 +82,12 @@ fn plain(mut file: File, temporary: &Path) -> io::Result<File> {
     file.seek(SeekFrom::Start(0))?;
     let mut reader: Box<dyn Read> = match start.get(..length) {
         Some([0x1f, 0x8b, ..]) => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Some([0x28, 0xb5, 0x2f, 0xfd]) => Box::new(zstd::Decoder::new(file)?),
+        Some([0x28, 0xb5, 0x2f, 0xfd]) => Box::new(zstd_decoder(file)?),
         _ => return Ok(file),
     };
     let mut out = File::options().read(true).write(true).create_new(true).open(temporary.join("archive.tar"))?;
-    io::copy(&mut reader, &mut out)?;
+    let mut room = Room::new(out.try_clone()?);
+    io::copy(&mut reader, &mut room.careful(&mut out))?;
     Ok(out)
 }
 
@@ -118,36 +124,17 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    digest: String,
-    #[serde(default)]
-    media_type: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
-
-/// A manifest, or a list of them.
-#[derive(Deserialize)]
-struct Document {
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-}
-
 impl Archive {
     fn read(mut file: File) -> io::Result<Archive> {
         file.seek(SeekFrom::Start(0))?;
         let mut entries = BTreeMap::new();
-        for entry in tar::Archive::new(&file).entries_with_seek()? {
+        let meter = Meter::default();
+        let mut archive = tar::Archive::new(Metered(&file, &meter));
+        let mut iterator = archive.entries_with_seek()?;
+        let mut names = 0;
+        loop {
+            meter.headers();
+            let Some(entry) = iterator.next() else { break };
             let entry = entry?;
             let name = normal(&String::from_utf8_lossy(&entry.path_bytes()));
             let place = match entry.header().entry_type() {
@@ -162,7 +149,11 @@ impl Archive {
                 }
                 _ => continue,
             };
+            names += name.len() + if let Place::Link(target) = &place { target.len() } else { 0 };
             entries.insert(name, place);
+            if entries.len() > ENTRIES_LIMIT || names > NAMES_LIMIT {
+                return Err(bad("the archive has too many entries"));
+            }
         }
         Ok(Archive { file: Arc::new(file), entries })
     }
@@ -188,15 +179,16 @@ impl Archive {
     fn document(&self, name: &str) -> io::Result<Vec<u8>> {
         let section = self.open(name)?;
         if section.end - section.at > DOCUMENT_LIMIT {
-            return Err(bad(&format!("{name} is too large")));
+            return Err(bad(&format!("{name} is larger than {DOCUMENT_LIMIT} bytes, which is the limit")));
         }
         let mut bytes = Vec::new();
         { section }.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// A document under its digest, which must be its content's.
-    fn blob(&self, digest: &str) -> io::Result<Vec<u8>> {
+    /// A document under its digest, which must be its content's, as must its size where that is said.
+    fn blob(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {
+        let digest = descriptor.digest.as_str();
         if !is_digest(digest) {
             return Err(bad(&format!("{digest} is no sha256 digest")));
         }
@@ -204,6 +196,9 @@ impl Archive {
         let actual = digest_of(&bytes);
         if actual != digest {
             return Err(bad(&format!("the content of blob {digest} has digest {actual}")));
+        }
+        if let Some(size) = descriptor.size.filter(|size| *size != bytes.len() as u64) {
+            return Err(bad(&format!("blob {digest} has {} bytes, not {size} as its descriptor says", bytes.len())));
         }
         Ok(bytes)
     }
@@ -235,11 +230,13 @@ impl Archive {
     }
 
     fn oci_images(&self) -> io::Result<Vec<Found>> {
-        let index: Document = parse(&self.document("index.json")?, "index.json")?;
+        let Manifest::Index(list) = manifest(&self.document("index.json")?, "index.json")? else {
+            return Err(bad("index.json is no index"));
+        };
         let mut found = Vec::new();
-        for descriptor in index.manifests.unwrap_or_default() {
+        for descriptor in list {
             let names = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-            let name = names.iter().find_map(|key| descriptor.annotations.get(*key)).cloned();
+            let name = names.iter().find_map(|key| descriptor.annotations.as_ref()?.get(*key)).cloned();
             // A bare tag, as skopeo writes, names no image.
             let name = name.filter(|name| name.contains(['/', ':']));
             let tags = whole_tags(name.into_iter().collect())?;
@@ -253,18 +250,17 @@ impl Archive {
     /// `None` when it is no image, such as an attestation.
     fn oci_image(&self, descriptor: &Descriptor, tags: Vec<String>) -> io::Result<Option<Found>> {
         let mut digest = descriptor.digest.clone();
-        let mut document: Document = parse(&self.blob(&digest)?, &digest)?;
-        if let Some(manifests) = document.manifests {
-            let ours = manifests.into_iter().find(|manifest| {
-                manifest.platform.as_ref().is_none_or(|platform| {
-                    platform.os == "linux" && platform.architecture == super::transfer::architecture()
-                }) && self.entries.contains_key(&blob_name(&manifest.digest))
+        let mut document = manifest(&self.blob(descriptor)?, &digest)?;
+        if let Manifest::Index(list) = document {
+            let ours = list.into_iter().find(|entry| {
+                entry.platform.as_ref().is_none_or(Platform::is_ours)
+                    && self.entries.contains_key(&blob_name(&entry.digest))
             });
             let ours = ours.ok_or_else(|| bad("the archive has no image for linux and this machine's architecture"))?;
-            document = parse(&self.blob(&ours.digest)?, &ours.digest)?;
+            document = manifest(&self.blob(&ours)?, &ours.digest)?;
             digest = ours.digest;
         }
-        let (Some(config), Some(layers)) = (document.config, document.layers) else { return Ok(None) };
+        let Manifest::Image(Image { config, layers }) = document else { return Ok(None) };
         // OCI's and Docker's; an artifact's config is of another type.
         let kinds = ["image.config.v1+json", "image.v1+json"];
         if !config.media_type.is_empty() && !kinds.iter().any(|kind| config.media_type.ends_with(kind)) {
@@ -273,7 +269,7 @@ impl Archive {
         let repository = |tag: &String| Reference::parse(tag).map(|reference| reference.name());
         let digests = tags.iter().filter_map(|tag| repository(tag).ok()).map(|name| format!("{name}@{digest}"));
         Ok(Some(Found {
-            config: self.blob(&config.digest)?,
+            config: self.blob(&config)?,
             layers: layers.into_iter().map(|layer| (blob_name(&layer.digest), Some(layer.digest))).collect(),
             digests: digests.collect(),
             tags,
@@ -283,6 +279,10 @@ impl Archive {
 
 fn blob_name(digest: &str) -> String {
     format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+fn manifest(bytes: &[u8], name: &str) -> io::Result<Manifest> {
+    Manifest::parse(bytes).map_err(|error| bad(&format!("{name}: {error}")))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str) -> io::Result<T> {

@@ -44,7 +44,7 @@ struct Rootfs {
 }
 
 /// Most layers that an image may have, as in overlayfs and docker.
-const LAYERS_LIMIT: usize = 500;
+pub(super) const LAYERS_LIMIT: usize = 500;
 
 impl ImageConfig {
     pub fn parse(bytes: &[u8]) -> io::Result<ImageConfig> {

@@ -11,11 +11,16 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tar::{Entry, EntryType};
 
+use super::bounds::{Meter, Metered, Room, zstd_decoder};
 use crate::syscall::fs as at;
 
 /// Most bytes and entries that one layer may unpack to.
 const BYTES_LIMIT: u64 = 64 << 30;
 const ENTRIES_LIMIT: u64 = 4_000_000;
+/// Longest path of an entry, as in Linux.
+const PATH_LIMIT: usize = libc::PATH_MAX as usize;
+/// Memory for the paths of directories whose times are set in the end, in bytes.
+const PATHS_LIMIT: usize = 64 << 20;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Overlayfs's own marks; an archive does not set them.
@@ -40,7 +45,7 @@ pub fn unpack(stream: impl Read, directory: &Path) -> io::Result<Unpacked> {
     let whole = start.get(..length).unwrap_or(&[]).chain(&mut outer);
     let (diff_id, size) = match start {
         [0x1f, 0x8b, ..] => unpack_plain(flate2::read::MultiGzDecoder::new(whole), directory)?,
-        [0x28, 0xb5, 0x2f, 0xfd] => unpack_plain(zstd::Decoder::new(whole)?, directory)?,
+        [0x28, 0xb5, 0x2f, 0xfd] => unpack_plain(zstd_decoder(whole)?, directory)?,
         _ => unpack_plain(whole, directory)?,
     };
     io::copy(&mut outer, &mut io::sink())?;
@@ -61,10 +66,18 @@ fn read_start(stream: &mut impl Read, start: &mut [u8; 4]) -> io::Result<usize> 
 fn unpack_plain(stream: impl Read, directory: &Path) -> io::Result<(String, u64)> {
     let mut hashing = Hashing::new(stream.take(BYTES_LIMIT + 1));
     let mut layer = Layer::open(directory)?;
-    for entry in tar::Archive::new(&mut hashing).entries()? {
+    let meter = Meter::default();
+    let mut archive = tar::Archive::new(Metered(&mut hashing, &meter));
+    let mut entries = archive.entries()?;
+    loop {
+        meter.headers();
+        let Some(entry) = entries.next() else { break };
+        meter.content();
         let mut entry = entry?;
         let path = entry.path_bytes().into_owned();
-        layer.add(&mut entry).map_err(|error| {
+        // What an entry has that its kind has no use for must not be taken for headers.
+        let added = layer.add(&mut entry).and_then(|()| io::copy(&mut entry, &mut io::sink()));
+        added.map_err(|error| {
             io::Error::new(error.kind(), format!("unpack {:?}: {error}", String::from_utf8_lossy(&path)))
         })?;
     }
@@ -141,18 +154,23 @@ struct Layer {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Directories get their times last, as adding to them changes these.
     times: Vec<(PathBuf, u64)>,
+    /// Bytes that these paths take.
+    paths: usize,
+    room: Room,
     entries: u64,
     size: u64,
 }
 
 impl Layer {
     fn open(directory: &Path) -> io::Result<Layer> {
-        Ok(Layer { root: File::open(directory)?, parent: None, times: Vec::new(), entries: 0, size: 0 })
+        let root = File::open(directory)?;
+        let room = Room::new(root.try_clone()?);
+        Ok(Layer { root, parent: None, times: Vec::new(), paths: 0, room, entries: 0, size: 0 })
     }
 
     fn add<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> io::Result<()> {
         self.entries += 1;
-        self.size = self.size.saturating_add(entry.header().entry_size().unwrap_or(0));
+        self.size = self.size.saturating_add(entry.size());
         if self.entries > ENTRIES_LIMIT || self.size > BYTES_LIMIT {
             return Err(bad("the layer is too large"));
         }
@@ -161,6 +179,9 @@ impl Layer {
             return Ok(());
         }
         let path = inner_path(&entry.path_bytes())?;
+        if path.as_os_str().len() >= PATH_LIMIT {
+            return Err(bad("the path is too long"));
+        }
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             return self.root_attributes(entry);
         };
@@ -175,6 +196,10 @@ impl Layer {
         if kind == EntryType::Directory {
             if replaced_whiteout {
                 at::set_xattr(self.parent()?, &name, "trusted.overlay.opaque", b"y")?;
+            }
+            self.paths += size_of::<(PathBuf, u64)>() + path.as_os_str().len();
+            if self.paths > PATHS_LIMIT {
+                return Err(bad("the layer has too many directories"));
             }
             self.times.push((path, entry.header().mtime().unwrap_or(0)));
         }
@@ -267,7 +292,7 @@ impl Layer {
             EntryType::Fifo => at::make_node(self.parent()?, name, libc::S_IFIFO, 0, 0),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let mut file = at::create_file(self.parent()?, name)?;
-                io::copy(entry, &mut file).map(drop)
+                io::copy(entry, &mut self.room.careful(&mut file)).map(drop)
             }
             other => Err(bad(&format!("an entry of unknown type {:?}", other.as_byte() as char))),
         }

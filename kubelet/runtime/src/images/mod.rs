@@ -2,11 +2,14 @@
 //! a running node as well as without one.
 
 mod archive;
+mod bounds;
 mod config;
 mod index;
 mod layer;
+mod manifest;
 mod pull;
 pub(crate) mod reference;
+mod registry;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -55,6 +58,14 @@ impl Mirror {
 pub fn untrusted_reference(text: &str) -> Result<String, String> {
     let reference = Reference::parse(text)?;
     Ok(format!("{} {:?} {:?}", reference.name(), reference.tagged(), reference.digested()))
+}
+
+/// Reads a manifest or index that a registry sent, for the fuzz targets.
+///
+/// # Errors
+/// It is none.
+pub fn untrusted_manifest(bytes: &[u8]) -> io::Result<String> {
+    manifest::Manifest::parse(bytes).map(|manifest| format!("{manifest:?}"))
 }
 
 /// The images below one directory.

@@ -17,10 +17,14 @@ use crate::mutate::Shape;
 
 pub const TARGETS: &[Target] = &[
     Target { name: "log-records", shape: Shape::Bytes, inputs: 5000, corpus: segments, run: log_records },
+    Target { name: "log-payload", shape: Shape::Bytes, inputs: 8000, corpus: payloads, run: log_payload },
+    Target { name: "log-segment", shape: Shape::Bytes, inputs: 4000, corpus: whole_segments, run: log_segment },
+    Target { name: "raft-message", shape: Shape::Bytes, inputs: 4000, corpus: messages, run: raft_message },
     Target { name: "command", shape: Shape::Bytes, inputs: 8000, corpus: commands, run: decode_command },
     Target { name: "snapshot", shape: Shape::Bytes, inputs: 800, corpus: snapshots, run: snapshot },
     Target { name: "image-archive", shape: Shape::Bytes, inputs: 300, corpus: archives, run: archive },
     Target { name: "image-config", shape: Shape::Json, inputs: 3000, corpus: configs, run: config },
+    Target { name: "image-manifest", shape: Shape::Json, inputs: 3000, corpus: manifests, run: manifest },
 ];
 
 const SALT: u64 = 7;
@@ -48,6 +52,50 @@ fn log_records(input: &[u8]) {
             Parsed::Blank | Parsed::Bad => offset += 4,
         }
     }
+}
+
+/// A normal entry, changes of members, a hard state and an identity.
+fn payloads() -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = commands().into_iter().map(|data| [&[5, 2, 0], &data[..]].concat()).collect();
+    all.push(vec![6, 2, 1, 0x08, 1, 0x10, 0, 0x18, 2]);
+    all.push(vec![7, 2, 2, 0x08, 1, 0x12, 4, 0x08, 0, 0x10, 3]);
+    all.push(vec![3, 1, 9]);
+    all.push(vec![0, 7, 1, 1, 1, 0, 0, 0, 0]);
+    all
+}
+
+fn log_payload(input: &[u8]) {
+    store::untrusted::payload(input);
+}
+
+/// A segment as it lies on the disk: header, records, room.
+fn whole_segments() -> Vec<Vec<u8>> {
+    let header = store::wal::segment::Header { number: 1, capacity: 4096, salt: SALT, previous: 0 };
+    let mut segment = header.encode().to_vec();
+    let mut chain = header.chain();
+    for (kind, payload) in [(Kind::HardState, &[3, 1, 9][..]), (Kind::Entry, &[1, 1, 0, 7]), (Kind::Closed, b"")] {
+        let place = Place { salt: SALT, segment: 1, offset: segment.len() as u32 };
+        chain = record::write(&mut segment, place, chain, 0, kind, payload);
+    }
+    segment.resize(segment.len() + 256, 0);
+    vec![segment]
+}
+
+fn log_segment(input: &[u8]) {
+    store::untrusted::segment(input);
+}
+
+/// An append with an entry, a heartbeat, a snapshot's metadata.
+fn messages() -> Vec<Vec<u8>> {
+    vec![
+        vec![0x08, 3, 0x10, 2, 0x18, 1, 0x20, 4, 0x28, 4, 0x30, 9, 0x3a, 8, 0x10, 4, 0x18, 10, 0x22, 2, b'h', b'i'],
+        vec![0x08, 8, 0x10, 2, 0x18, 1, 0x20, 4, 0x40, 9],
+        vec![0x08, 7, 0x10, 2, 0x18, 1, 0x4a, 10, 0x12, 8, 0x0a, 2, 0x08, 1, 0x10, 9, 0x18, 4],
+    ]
+}
+
+fn raft_message(input: &[u8]) {
+    store::untrusted::message(input);
 }
 
 fn commands() -> Vec<Vec<u8>> {
@@ -167,4 +215,23 @@ fn config(input: &[u8]) {
     if let Ok(config) = kubelet_runtime::images::ImageConfig::parse(input) {
         seen(config.chain_ids());
     }
+}
+
+fn manifests() -> Vec<Vec<u8>> {
+    texts(&[
+        concat!(
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","#,
+            r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":7},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","#,
+            r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":1,"annotations":{"a":"b"}}]}"#
+        ),
+        concat!(
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","#,
+            r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2,"platform":{"os":"linux","architecture":"amd64","variant":"v1"}}]}"#
+        ),
+        r#"{"manifests":[],"config":{"digest":"x"},"layers":null}"#,
+    ])
+}
+
+fn manifest(input: &[u8]) {
+    seen(kubelet_runtime::images::untrusted_manifest(input));
 }

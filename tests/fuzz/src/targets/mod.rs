@@ -1,5 +1,6 @@
 //! The targets: what is run, with what, and how its inputs look.
 
+mod command_line;
 mod machine;
 mod node;
 mod objects;
@@ -23,7 +24,16 @@ pub struct Target {
 
 /// All targets that `fuzz` runs when none is named.
 pub fn all() -> Vec<Target> {
-    [objects::TARGETS, patches::TARGETS, texts::TARGETS, machine::TARGETS, node::TARGETS, request::TARGETS].concat()
+    [
+        objects::TARGETS,
+        patches::TARGETS,
+        texts::TARGETS,
+        machine::TARGETS,
+        node::TARGETS,
+        request::TARGETS,
+        command_line::TARGETS,
+    ]
+    .concat()
 }
 
 /// A target by name, also of those that test the harness.

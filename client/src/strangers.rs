@@ -1,8 +1,8 @@
 //! Connections of clients that have not yet shown who they are: few, and not for long, so that they keep nobody out.
 //!
 //! A connection is a stranger's until one of its requests was somebody's. When there are too many strangers, the oldest
-//! is
-//! cut for a new one: a client with a credential needs a few milliseconds, so it is not the oldest.
+//! is cut for a new one: a client with a credential needs a few milliseconds, so it is not the oldest. The API server
+//! and the kubelet accept connections by this.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,8 +13,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use crate::config::Limits;
 
 /// How long a connection that is to close may finish what it is at.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -61,15 +59,15 @@ impl Standing {
         Running(self.clone())
     }
 
-    /// Returns when the connection did nothing for longer than it may.
-    pub async fn idle(&self, limits: &Limits) {
+    /// Returns when the connection did nothing for longer than it may, as a stranger's or as that of somebody known.
+    pub async fn idle(&self, stranger: Duration, known: Duration) {
         loop {
             let changed = self.changed.notified();
             if self.running.load(Ordering::Acquire) > 0 {
                 changed.await;
                 continue;
             }
-            let limit = if self.is_known() { limits.known_idle } else { limits.stranger_idle };
+            let limit = if self.is_known() { known } else { stranger };
             let end = *self.last.lock() + limit;
             if Instant::now() >= end {
                 return;
@@ -143,18 +141,17 @@ mod tests {
     #[tokio::test]
     async fn connections_that_do_nothing_end() {
         let short = Duration::from_millis(20);
-        let limits = Limits { stranger_idle: short, known_idle: short * 3, ..Limits::default() };
         let (standing, _) = Strangers::default().enter(1);
         let begun = Instant::now();
-        standing.idle(&limits).await;
+        standing.idle(short, short * 3).await;
         assert!(begun.elapsed() >= short);
         standing.vouch();
         let running = standing.begin();
-        let waits = tokio::time::timeout(short * 10, standing.idle(&limits)).await;
+        let waits = tokio::time::timeout(short * 10, standing.idle(short, short * 3)).await;
         assert!(waits.is_err(), "a request was running");
         let ended = Instant::now();
         drop(running);
-        standing.idle(&limits).await;
+        standing.idle(short, short * 3).await;
         assert!(ended.elapsed() >= short * 3);
     }
 }
