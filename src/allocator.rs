@@ -51,8 +51,8 @@ fn is_shim() -> bool {
 /// Up to this alignment every block of mimalloc's is aligned anyway, and asking for it only costs.
 const ALIGNED: usize = 8;
 
-// SAFETY: each call is handed to an allocator that keeps the contract. The choice never changes once it is made, so what
-// one of them gave is given back to the same. mimalloc takes back what any of its functions gave.
+// SAFETY: each call is handed to an allocator that keeps the contract. The choice never changes once it is made, so
+// what one of them gave is given back to the same. mimalloc takes back what any of its functions gave.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those that the allocator asks for.

@@ -1,7 +1,7 @@
-//! What was found out about nodes, kept for Pods that ask the same: of a thousand Pods of one Deployment each costs only
-//! the nodes that changed since the one before.
+//! What was found out about nodes, kept for Pods that ask the same: of a thousand Pods of one Deployment each costs
+//! only the nodes that changed since the one before.
 //!
-//! Kept is what depends on one Pod's demands and one node's state alone. The node's version says whether it still holds.
+//! Kept is what depends on one Pod's demands and one node's state alone. The node's version says whether it holds.
 
 use crate::model::{NodeInfo, PodInfo, Version};
 use crate::plugins::spread::{Domains, Place};

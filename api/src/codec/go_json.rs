@@ -64,7 +64,8 @@ fn surrogate(text: &str) -> Option<u16> {
 
 /// The number that ends where our parser stopped, as it is written; lines count from 1, columns in bytes.
 pub(super) fn number_before(bytes: &[u8], line: usize, column: usize) -> Option<&str> {
-    let mut starts = std::iter::once(0).chain(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1));
+    let mut starts =
+        std::iter::once(0).chain(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1));
     let end = starts.nth(line.checked_sub(1)?)? + column;
     let before = bytes.get(..end)?;
     let is_of_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');

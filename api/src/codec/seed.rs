@@ -68,7 +68,9 @@ impl<'s> Context<'s> {
     pub fn into_failure(self, literal: Option<&str>) -> Option<String> {
         let failure = self.failure?;
         Some(match (self.number, literal) {
-            (Some(number), Some(literal)) => failure.replacen(&format!("number {number} "), &format!("number {literal} "), 1),
+            (Some(number), Some(literal)) => {
+                failure.replacen(&format!("number {number} "), &format!("number {literal} "), 1)
+            }
             _ => failure,
         })
     }

@@ -230,12 +230,20 @@ fn lengths_that_are_false_are_refused() {
             ("long layer", Image::new((None, Some(packed - 1))), true, whole, "the manifest says"),
             ("short layer", Image::new((None, Some(packed + 1))), true, whole, "the manifest says"),
             ("long config", Image::new((Some(config - 1), None)), true, whole, "the manifest says"),
-            ("huge config", Image::new((Some(9 * MIB), None)), true, |_, bytes| {
-                Reply::Length(9 << 20, bytes.to_vec())
-            }, "the config is larger than 8388608 bytes"),
-            ("torn layer", honest.clone(), true, |_, bytes| {
-                Reply::Length(bytes.len() as u64, bytes[..bytes.len() / 2].to_vec())
-            }, "failed to fetch layer"),
+            (
+                "huge config",
+                Image::new((Some(9 * MIB), None)),
+                true,
+                |_, bytes| Reply::Length(9 << 20, bytes.to_vec()),
+                "the config is larger than 8388608 bytes",
+            ),
+            (
+                "torn layer",
+                honest.clone(),
+                true,
+                |_, bytes| Reply::Length(bytes.len() as u64, bytes[..bytes.len() / 2].to_vec()),
+                "failed to fetch layer",
+            ),
             ("endless layer", honest.clone(), true, |_, _| Reply::Endless("200 OK"), "sends more than the"),
         ];
         for (case, image, of_blobs, answer, said) in cases {

@@ -59,9 +59,8 @@ impl Listening {
     }
 
     async fn connect(&self, identity: Option<&Identity>) -> TlsStream<TcpStream> {
-        let builder = rustls::ClientConfig::builder()
-            .dangerous()
-            .with_custom_certificate_verifier(client::tls::any_server());
+        let builder =
+            rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(client::tls::any_server());
         let config = match identity {
             Some((certificate, key)) => {
                 builder.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap()

@@ -116,8 +116,8 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// Fewer matching Pods in the node's domains are better; larger topologies weigh more. The nodes, of which the places are
-/// given, have passed the filters: every constraint looks at them.
+/// Fewer matching Pods in the node's domains are better; larger topologies weigh more. The nodes, of which the places
+/// are given, have passed the filters: every constraint looks at them.
 pub fn score<'n>(pod: &PodInfo, nodes: impl ExactSizeIterator<Item = &'n [Place]> + Clone) -> Vec<i64> {
     let soft = || pod.spread.iter().enumerate().filter(|(_, constraint)| !constraint.hard);
     let mut raw = vec![0.0_f64; nodes.len()];

@@ -133,7 +133,8 @@ impl Cluster {
         let Ok(text) = std::fs::read_to_string(self.dir.join("cox.pid")) else {
             // On a full disk there is no file; `cox status` knows.
             let status = run(&mut self.cox(&["status"]))?;
-            let said = status.lines().find_map(|line| line.strip_prefix("process")?.split(',').next()?.trim().parse().ok());
+            let said =
+                status.lines().find_map(|line| line.strip_prefix("process")?.split(',').next()?.trim().parse().ok());
             return said.context("cox status names no process");
         };
         text.trim().parse().context("cox.pid holds no number")

@@ -107,9 +107,8 @@ pub fn from_v1(autoscaler: &mut Object) {
         status.remove("currentReplicas");
     }
     let percent = status.remove("currentCPUUtilizationPercentage").filter(|percent| !percent.is_null());
-    let of_cpu = |percent| {
-        json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}})
-    };
+    let of_cpu =
+        |percent| json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}});
     let current: Vec<Value> = match current {
         Some(current) => current.iter().map(|metric| metric_object(metric, STATUSES)).collect(),
         None => percent.map(of_cpu).into_iter().collect(),

@@ -139,9 +139,8 @@ async fn list(args: &Args, objects: &[String]) -> Result<()> {
                 output::line(format!("# {name} from {}", described(source)))?;
             }
         }
-        let line = |(why, names): (String, Vec<String>)| {
-            format!("error retrieving reference for {}: {why}", names.join(", "))
-        };
+        let line =
+            |(why, names): (String, Vec<String>)| format!("error retrieving reference for {}: {why}", names.join(", "));
         let mut lines: Vec<String> = unknown.into_iter().map(line).collect();
         lines.sort();
         lines.iter().for_each(|line| eprintln!("{line}"));

@@ -142,9 +142,7 @@ impl Registry {
         let size = blob.size.ok_or_else(|| Failure::Wrong("the manifest does not say its size".into()))?;
         let answer = self.get(&format!("/v2/{repository}/blobs/{}", blob.digest), repository, false).await?;
         match answer.content_length().filter(|said| *said != size) {
-            Some(said) => {
-                Err(Failure::Wrong(format!("the registry has {said} bytes of it, the manifest says {size}")))
-            }
+            Some(said) => Err(Failure::Wrong(format!("the registry has {said} bytes of it, the manifest says {size}"))),
             None => Ok((answer, size)),
         }
     }
