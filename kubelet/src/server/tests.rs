@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Limits, Server};
 use crate::agent::Agent;
+use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::node::machine::Machine;
 use crate::testing::api::Api;
@@ -51,7 +52,8 @@ impl Listening {
         let mut config = Config::new("n1", "127.0.0.1".parse().unwrap(), dir.path());
         config.client_ca = Some(dir.path().join("ca.crt"));
         let machine = Machine::read(dir.path()).unwrap();
-        let agent = Agent::new(config, Api::new().client(), Fake::new(), machine);
+        let cgroups = Cgroups::detect(&config.cgroup_root).unwrap();
+        let agent = Agent::new(config, Api::new().client(), Fake::new(), machine, cgroups);
         let server = Server::bind(agent, "127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
         let (address, stop) = (server.address().unwrap(), CancellationToken::new());
         tokio::spawn(server.serve(stop.clone()));
