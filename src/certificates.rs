@@ -107,16 +107,29 @@ mod tests {
     use crate::join;
     use crate::layout::write_private;
 
+    /// Where a server will be, whose files are below a directory.
+    struct Place {
+        layout: Layout,
+        listener: TcpListener,
+        address: std::net::SocketAddr,
+        machine: Machine,
+        url: String,
+    }
+
+    async fn place(dir: &std::path::Path) -> Place {
+        let layout = Layout::create(&dir.join("a")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let machine = Machine { name: "n1".to_owned(), ip: address.ip() };
+        Place { layout, listener, address, machine, url: format!("https://{address}") }
+    }
+
     /// Certificates of three seconds: the server must show others, and the admin's kubeconfig must go on working, while
     /// the process runs.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_running_server_shows_renewed_certificates() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::create(&dir.path().join("a")).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let machine = Machine { name: "n1".to_owned(), ip: address.ip() };
-        let url = format!("https://{address}");
+        let Place { layout, listener, address, machine, url } = place(dir.path()).await;
         let lifetime = SignedDuration::from_secs(3);
         let certificates = Certificates { lifetime, ..Certificates::new(&layout, &machine, url.clone()) };
         let good = certificates.ensure(Timestamp::now()).unwrap();
@@ -156,11 +169,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_client_takes_up_replaced_certificates() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::create(&dir.path().join("a")).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let machine = Machine { name: "n1".to_owned(), ip: address.ip() };
-        let url = format!("https://{address}");
+        let Place { layout, listener, address, machine, url } = place(dir.path()).await;
         let good = Certificates::new(&layout, &machine, url.clone()).ensure(Timestamp::now()).unwrap();
         let store = store::Store::open(store::Config { dir: layout.store(), ..store::Config::default() }).unwrap();
         let ca = layout.pki().join("ca.crt");

@@ -119,8 +119,8 @@ pub fn is_ready(node: &Node) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Stops all Pods of a cluster whose process does not run; says how many there were. Containers are told to end, and have
-/// the time that their Pods grant them; hooks are the process's to run.
+/// Stops all Pods of a cluster whose process does not run; says how many there were. Containers are told to end, and
+/// have the time that their Pods grant them; hooks are the process's to run.
 pub fn stop_pods(layout: &Layout) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let stop = async {

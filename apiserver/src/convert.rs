@@ -1,7 +1,7 @@
 //! Between a row's form and the stored form of the same resource.
 //!
-//! Versions that differ only in their name differ in `apiVersion` and `kind`. The others have an entry in [`RENAMED`], or
-//! the hook `convert`.
+//! Versions that differ only in their name differ in `apiVersion` and `kind`. The others have an entry in [`RENAMED`],
+//! or the hook `convert`.
 
 use api::Object;
 use bytes::Bytes;

@@ -70,7 +70,7 @@ fn directory(path: &Path, is_recursive: bool) -> Result<Vec<PathBuf>> {
     entries.sort();
     let mut files = Vec::new();
     let is_manifest = |entry: &PathBuf| entry.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-    if !is_recursive && !entries.iter().any(|entry| is_manifest(entry)) {
+    if !is_recursive && !entries.iter().any(is_manifest) {
         bail!("error reading [{}]: recognized file extensions are [.json .yaml .yml]", path.display());
     }
     for entry in entries {

@@ -59,8 +59,8 @@ impl Cgroups {
         limits
     }
 
-    /// What upstream has the runtime write for each container on cgroup v2: memory that is used up ends all processes of
-    /// the container (`singleProcessOOMKill: false`), and none of it is swapped (`swapBehavior: NoSwap`).
+    /// What upstream has the runtime write for each container on cgroup v2: memory that is used up ends all processes
+    /// of the container (`singleProcessOOMKill: false`), and none of it is swapped (`swapBehavior: NoSwap`).
     pub fn container_files(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         if let Layout::V2 { .. } = *self.layout {

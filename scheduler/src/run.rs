@@ -47,8 +47,11 @@ enum News {
     Unbound(NamespacedName, String),
 }
 
+/// News in their order, each once.
+type Waiting = (VecDeque<News>, HashSet<News>);
+
 #[derive(Clone, Default)]
-struct Inbox(Arc<(Mutex<(VecDeque<News>, HashSet<News>)>, Notify)>);
+struct Inbox(Arc<(Mutex<Waiting>, Notify)>);
 
 impl Inbox {
     fn put(&self, news: News) {

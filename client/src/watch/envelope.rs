@@ -45,8 +45,11 @@ struct Object {
     metadata: Identity,
 }
 
+/// Makes what a line says of its object.
+type Said = fn(Bytes) -> Line;
+
 /// An event as servers write it, whose object ends one byte before the line.
-const LAYOUTS: [(&[u8], fn(Bytes) -> Line); 3] = [
+const LAYOUTS: [(&[u8], Said); 3] = [
     (b"{\"type\":\"MODIFIED\",\"object\":", Line::Applied),
     (b"{\"type\":\"ADDED\",\"object\":", Line::Applied),
     (b"{\"type\":\"DELETED\",\"object\":", Line::Deleted),

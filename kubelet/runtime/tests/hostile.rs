@@ -323,7 +323,7 @@ fn headers_do_not_fill_the_memory() {
     for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
         let bomb = entry(kind, 3 << 20, std::io::repeat(b'a').take(3 << 20), |_| {});
         let said = "the headers of an entry are larger than 1048576 bytes";
-        let error = load(directory.path(), &archive(&[bomb.clone()], json!({}), &["t:1"]));
+        let error = load(directory.path(), &archive(std::slice::from_ref(&bomb), json!({}), &["t:1"]));
         assert!(error.contains(said), "in a layer: {error}");
         let error = load(directory.path(), &bomb);
         assert!(error.contains(said), "in an archive: {error}");
@@ -376,7 +376,7 @@ fn bombs_leave_room_on_the_disk_and_in_memory() {
     for packed in [gzip, zstd] {
         assert!(packed.len() < 16 * MIB);
         // As a layer, whose digest nobody gets to check, and as the whole archive.
-        let error = load(&disk, &archive(&[packed.clone()], json!({}), &["t:1"]));
+        let error = load(&disk, &archive(std::slice::from_ref(&packed), json!({}), &["t:1"]));
         assert!(error.contains("the disk is full: less than 6 MiB would be left free"), "{error}");
         let error = load(&disk, &packed);
         assert!(error.contains("the disk is full: less than 6 MiB would be left free"), "{error}");

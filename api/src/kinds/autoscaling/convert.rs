@@ -15,20 +15,8 @@ const TOLERANCES: [&str; 2] =
 
 /// Sources of metrics: the field, then the members of version 1 in Go's order, each with where version 2 has it. Those
 /// with `!` cannot be left out.
-const SPECS: &str = "
-object target=describedObject metricName=metric.name targetValue!=target.value selector=metric.selector averageValue=target.averageValue
-pods metricName=metric.name targetAverageValue!=target.averageValue selector=metric.selector
-resource name=name targetAverageUtilization=target.averageUtilization targetAverageValue=target.averageValue
-containerResource name=name targetAverageUtilization=target.averageUtilization targetAverageValue=target.averageValue container=container
-external metricName=metric.name metricSelector=metric.selector targetValue=target.value targetAverageValue=target.averageValue
-";
-const STATUSES: &str = "
-object target=describedObject metricName=metric.name currentValue!=current.value selector=metric.selector averageValue=current.averageValue
-pods metricName=metric.name currentAverageValue!=current.averageValue selector=metric.selector
-resource name=name currentAverageUtilization=current.averageUtilization currentAverageValue!=current.averageValue
-containerResource name=name currentAverageUtilization=current.averageUtilization currentAverageValue!=current.averageValue container=container
-external metricName=metric.name metricSelector=metric.selector currentValue!=current.value currentAverageValue=current.averageValue
-";
+const SPECS: &str = include_str!("specs.txt");
+const STATUSES: &str = include_str!("statuses.txt");
 
 /// The sources of a table, each with its members: version 1's name, version 2's path, whether it is always there.
 fn sources(
@@ -63,8 +51,8 @@ pub fn to_v1(autoscaler: &mut Object) {
     }
     let status = ensure(autoscaler, "status");
     if let Some(Value::Array(metrics)) = status.remove("currentMetrics") {
-        let of_cpu = metrics.iter().filter(|m| m.pointer("/resource/name").is_some_and(|name| name == "cpu"));
-        if let Some(percent) = of_cpu.filter_map(|m| m.pointer("/resource/current/averageUtilization")).last() {
+        let mut of_cpu = metrics.iter().rev().filter(|m| m.pointer("/resource/name").is_some_and(|name| name == "cpu"));
+        if let Some(percent) = of_cpu.find_map(|m| m.pointer("/resource/current/averageUtilization")) {
             status.insert("currentCPUUtilizationPercentage".into(), percent.clone());
         }
         if !metrics.is_empty() {

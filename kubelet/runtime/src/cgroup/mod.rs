@@ -192,7 +192,8 @@ fn hand_on(group: &Path) -> io::Result<()> {
     if all.is_empty() || fs::write(&control, all.join(" ")).is_ok() {
         return Ok(());
     }
-    // One that cannot be handed on (cpu while there are real-time processes, say) keeps back all that stand in one line.
+    // One that cannot be handed on (cpu while there are real-time processes, say) keeps back all that stand in one
+    // line.
     for name in missing() {
         match fs::write(&control, format!("+{name}")) {
             Err(error) if NEEDED.contains(&name) => return Err(error),
