@@ -159,6 +159,9 @@ impl Manager {
         let Some(entry) = uid.and_then(|uid| self.agent.pods.get(uid)) else {
             if there {
                 static_pods::delete_mirror(&self.agent, mirror);
+            } else if let Some(pod) = self.static_named(mirror) {
+                // Its manifest changed: its mirror could not be made while this one bore the name.
+                static_pods::create_mirror(&self.agent, &pod);
             }
             return;
         };
@@ -172,6 +175,14 @@ impl Manager {
                 inbox.mirror = Some(mirror.status.clone().unwrap_or_default());
             }
         });
+    }
+
+    /// The static Pod that bears a mirror's name.
+    fn static_named(&self, mirror: &Pod) -> Option<Arc<Pod>> {
+        let mut pods = self.statics.iter().filter_map(|uid| Some(self.agent.pods.get(uid)?.snapshot().pod.clone()));
+        let same =
+            |pod: &Arc<Pod>| (spec::namespace(pod), spec::name(pod)) == (spec::namespace(mirror), spec::name(mirror));
+        pods.find(same)
     }
 
     /// A list is complete: Pods that we run and it lacks are gone; so are those that only the runtime has.
