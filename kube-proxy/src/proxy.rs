@@ -102,11 +102,14 @@ pub fn run(config: Config, client: Client, cancel: CancellationToken) -> BoxFutu
 async fn work(config: Config, client: Client, cancel: CancellationToken) -> anyhow::Result<()> {
     let events = watch_all(&client, &config.node_name);
     let network = config.manage_node_network.then(|| node::run(config.clone(), client, cancel.clone()));
-    let proxy = Proxy::open(config)?;
+    let mut drive = std::pin::pin!(Proxy::open(config)?.drive(events, &cancel));
     tokio::select! {
-        () = cancel.cancelled() => Ok(()),
-        result = proxy.drive(events) => result,
-        Some(result) = async { Some(network?.await) } => result,
+        result = &mut drive => result,
+        // Whoever comes after us must not find a transaction of ours still under way.
+        Some(result) = async { Some(network?.await) } => match result {
+            Ok(()) => drive.await,
+            failed => failed,
+        },
     }
 }
 
@@ -144,13 +147,19 @@ impl Proxy {
         self.services.is_synced() && self.slices.is_synced()
     }
 
-    async fn drive(mut self, mut events: SelectAll<BoxStream<'static, Watched>>) -> anyhow::Result<()> {
+    /// Follows the events until cancelled. A transaction that has begun is waited for.
+    async fn drive(
+        mut self,
+        mut events: SelectAll<BoxStream<'static, Watched>>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let mut not_before = Instant::now();
         let mut health = HealthServers::new(self.config.node_ips.clone());
         let mut pending = false;
         loop {
             tokio::select! {
                 biased;
+                () = cancel.cancelled() => return Ok(()),
                 event = events.next() => {
                     let Some(event) = event else { anyhow::bail!("watches ended") };
                     self.take(event);
