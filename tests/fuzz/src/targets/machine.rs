@@ -227,8 +227,10 @@ fn manifests() -> Vec<Vec<u8>> {
             r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":1,"annotations":{"a":"b"}}]}"#
         ),
         concat!(
-            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","#,
-            r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2,"platform":{"os":"linux","architecture":"amd64","variant":"v1"}}]}"#
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","#,
+            r#""manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","#,
+            r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2,"#,
+            r#""platform":{"os":"linux","architecture":"amd64","variant":"v1"}}]}"#
         ),
         r#"{"manifests":[],"config":{"digest":"x"},"layers":null}"#,
     ])
