@@ -132,12 +132,14 @@ impl Layout {
 /// The process that holds a file's lock, as the kernel lists them: on a full disk there may be no pid file.
 fn holder(path: &Path) -> Option<i32> {
     use std::os::unix::fs::MetadataExt as _;
-    let inode = fs::metadata(path).ok()?.ino().to_string();
+
+    use nix::sys::stat::{major, minor};
+    let of = fs::metadata(path).ok()?;
+    // As fs/locks.c writes it: inodes are told apart by their file system only.
+    let file = format!("{:02x}:{:02x}:{}", major(of.dev()), minor(of.dev()), of.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut ours = held.filter(|words| {
-        words.get(1) == Some(&"FLOCK") && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&inode)
-    });
+    let mut ours = held.filter(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&file.as_str()));
     ours.next()?.get(4)?.parse().ok()
 }
 
@@ -239,6 +241,8 @@ mod tests {
         let lock = layout.lock().unwrap();
         lock.write_pid().unwrap();
         assert_eq!(layout.running(), Some(std::process::id().try_into().unwrap()));
+        fs::remove_file(layout.pid_file()).unwrap();
+        assert_eq!(layout.running(), Some(std::process::id().try_into().unwrap()), "the kernel knows it, too");
         assert!(layout.lock().is_err());
         drop(lock);
         assert_eq!(layout.running(), None);

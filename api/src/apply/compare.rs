@@ -1,6 +1,7 @@
 //! Which fields differ between two objects, found in one walk over both.
 
 use serde_json::Value;
+use serde_json::map::Entry;
 
 use super::set;
 use super::walk::{self, Shape};
@@ -103,11 +104,9 @@ impl Comparison {
         if left.is_some() && left == right && !matches!(left, Some(Value::Object(_))) {
             return;
         }
-        if let (None, Some(new)) = (left, right)
-            && let Some(node) = all_of(schema, new)
-        {
+        if let (None, Some(new)) = (left, right) {
             let key = [prefix, name].concat();
-            return set::attach_node(&mut self.added, &key, node);
+            return set::attach_node(&mut self.added, &key, all_of(schema, new));
         }
         let mut inner = Self::default();
         let mark = inner.value(schema, left, right);
@@ -164,27 +163,29 @@ impl Comparison {
     }
 }
 
-/// The node of a value that is new with all that is in it; `None` when some items cannot be told apart.
-fn all_of(schema: &Schema, value: &Value) -> Option<Object> {
+/// The node of a value that is new with all that is in it. Items with the same key are owned as one.
+fn all_of(schema: &Schema, value: &Value) -> Object {
     let shape = walk::shape(schema, value);
     let mut node = Object::new();
     match (shape, value) {
         (Shape::Map, Value::Object(map)) => {
             for (name, value) in map {
-                node.insert(["f:", name].concat(), all_of(walk::field(schema, name), value)?.into());
+                node.insert(["f:", name].concat(), all_of(walk::field(schema, name), value).into());
             }
         }
         (Shape::Set | Shape::Keyed(_), Value::Array(list)) => {
             for item in list {
-                let Ok(key) = walk::element(schema, shape, item) else { return Some(Object::new()) };
-                if node.insert(key, all_of(walk::item(schema), item)?.into()).is_some() {
-                    return None;
+                // A list whose items cannot be told apart is owned as one.
+                let Ok(key) = walk::element(schema, shape, item) else { return Object::new() };
+                match node.entry(key) {
+                    Entry::Vacant(place) => drop(place.insert(all_of(walk::item(schema), item).into())),
+                    Entry::Occupied(mut place) => drop(place.insert(Object::new().into())),
                 }
             }
         }
         _ => {}
     }
-    Some(set::member(node))
+    set::member(node)
 }
 
 type Keyed<'a> = (String, &'a Value);

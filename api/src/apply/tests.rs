@@ -217,3 +217,22 @@ fn managers_are_named_by_the_request_or_the_client() {
     }
     assert_eq!(manager_name("", &"ä".repeat(100)).len(), 128);
 }
+
+/// Items that bear the same key are owned as one, and what is in them by nobody else.
+#[test]
+fn new_items_with_one_key_are_owned_as_one() {
+    let schema = crate::builtin::schema_of_kind(&Gvk::new("", "v1", "Pod")).unwrap();
+    let pod = |env: Value| object(&json!({"spec": {"containers": [{"name": "c", "env": env}]}}));
+    let twice = pod(json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "A", "value": "3"}]));
+    let of = |left: &Object| Value::Object(compare::Comparison::of(&schema, left, &twice).added);
+    let env = "/f:spec/f:containers/k:{\"name\":\"c\"}/f:env";
+    let expected =
+        json!({".": {}, r#"k:{"name":"A"}"#: {}, r#"k:{"name":"B"}"#: {".": {}, "f:name": {}, "f:value": {}}});
+    assert_eq!(of(&Object::new()).pointer(env), Some(&expected), "all of it is new");
+    let added = of(&pod(json!([])));
+    assert_eq!(
+        added.pointer(env).map(|env| &env[r#"k:{"name":"A"}"#]),
+        Some(&json!({})),
+        "the list was there: {added}"
+    );
+}

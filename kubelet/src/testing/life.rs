@@ -29,6 +29,7 @@ impl Node {
     fn config(dir: &tempfile::TempDir) -> Config {
         let mut config = Config::new("n1", "192.0.2.10".parse().unwrap(), dir.path());
         config.listen = None;
+        config.static_pod_dir = Some(dir.path().join("manifests"));
         config.cgroup_root =
             format!("/coxtest-{}-{}", std::process::id(), dir.path().file_name().unwrap().to_string_lossy());
         config
@@ -382,5 +383,23 @@ async fn the_node_registers_ready_and_takes_its_cidr() {
     node.until("lease", || node.api.get("apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", "n1")).await;
     node.api.patch("api/v1/nodes", "n1", &json!({"spec": {"podCIDR": "10.244.3.0/24"}})).unwrap();
     node.until("cidr", || node.runtime.calls().contains(&"cidr 10.244.3.0/24".to_owned()).then_some(())).await;
+    node.stop().await;
+}
+
+/// The mirror of what the manifest was before bears the name yet when the new one is to be made, also after a restart.
+#[tokio::test]
+async fn a_static_pod_gets_its_mirror_when_another_ones_makes_place() {
+    const MIRRORS: &str = "api/v1/namespaces/default/pods";
+    let node = Node::start();
+    let manifests = Node::config(&node.dir).static_pod_dir.unwrap();
+    node.until("the directory of manifests", || manifests.is_dir().then_some(())).await;
+    let manifest = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c", "image": "app:1"}]}});
+    std::fs::write(manifests.join("web.json"), manifest.to_string()).unwrap();
+    let config = |pod: &Value| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].clone();
+    let mirror = || node.api.get(MIRRORS, "web-n1");
+    let own = config(&node.until("a mirror", mirror).await);
+    let other = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "another"}}});
+    node.api.patch(MIRRORS, "web-n1", &other).unwrap();
+    node.until("its own mirror again", || mirror().filter(|pod| config(pod) == own)).await;
     node.stop().await;
 }

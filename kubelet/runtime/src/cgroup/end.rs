@@ -48,9 +48,10 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Kills every process in the groups, given by directory, and in those below them.
+/// Kills every process in a group, given by its directories, and in those below it. In each hierarchy they are the same
+/// processes: the first says all.
 pub fn kill_all(directories: &[PathBuf]) {
-    for directory in directories.iter().take(1) {
+    if let Some(directory) = directories.first() {
         kill_group(directory);
     }
 }
