@@ -46,6 +46,7 @@ fn signals_and_kills_have_their_exit_codes() {
         let (status, _) = node.run(&sandbox, shell("sh -c 'kill -9 $$'; exit $?")).await;
         assert_eq!(status.exit_code, 137);
         let id = node.start(&sandbox, "trap '' TERM; echo ready; while true; do sleep 0.1; done").await;
+        node.logged(&id, "ready\n").await;
         node.core.stop_container(&id, 1).await.unwrap();
         let status = node.core.container_status(&id).await.unwrap();
         assert_eq!((status.exit_code, status.signal, status.reason.as_str()), (137, 9, "Error"));

@@ -37,8 +37,7 @@ fn exec_sync_has_the_containers_identity_and_limits() {
         assert_eq!(output.exit_code, 5);
         assert_eq!(output.stderr, b"e\n");
         let text = String::from_utf8(output.stdout).unwrap();
-        let status = node.core.container_status(&id).await.unwrap();
-        let own = node.log(&status);
+        let own = node.logged(&id, "uid=1000").await;
         let rest = text.strip_prefix(own.as_str());
         assert_eq!(rest, Some("a=b\n/work\n"), "of exec: {text}\nof the container: {own}");
         assert!(text.contains("uid=1000(app) gid=1000") || text.contains("uid=1000"), "{text}");
@@ -105,7 +104,8 @@ fn exec_with_a_terminal_has_its_size() {
         let streams =
             Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: None, tty: true, resize: Some(resize) };
         // The size must be there before the shell asks for it.
-        let args = vec!["sh".into(), "-c".into(), "sleep 0.5; exec sh".into()];
+        let script = "while [ \"$(stty size)\" != '31 97' ]; do sleep 0.02; done; exec sh";
+        let args = vec!["sh".into(), "-c".into(), script.into()];
         assert_eq!(node.core.exec(&id, args, streams).await.unwrap(), 6);
         let mut text = String::new();
         out.read_to_string(&mut text).unwrap();

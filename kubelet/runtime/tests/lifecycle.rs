@@ -28,7 +28,8 @@ fn a_container_runs_logs_and_leaves_nothing() {
         let raw = std::fs::read_to_string(&status.log_path).unwrap();
         assert!(raw.contains(" stderr F err\n") && raw.contains(" stdout F out\n"), "{raw}");
 
-        let sleeper = node.start(&sandbox, "trap 'exit 7' TERM; while true; do sleep 0.05; done").await;
+        let sleeper = node.start(&sandbox, "trap 'exit 7' TERM; echo set; while true; do sleep 0.05; done").await;
+        node.logged(&sleeper, "set\n").await;
         node.core.stop_container(&sleeper, 10).await.unwrap();
         let status = node.core.container_status(&sleeper).await.unwrap();
         assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 7));

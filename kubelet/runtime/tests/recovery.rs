@@ -32,7 +32,7 @@ fn containers_go_on_while_the_core_is_away() {
         assert_eq!(node.log(&node.wait(&created).await), "late\n");
         let status = node.core.pod_sandbox_status(&sandbox).await.unwrap();
         assert_eq!((status.state, status.ips.len()), (SandboxState::Ready, 1));
-        assert_eq!(node.log(&node.core.container_status(&lives).await.unwrap()), "one\ntwo\n");
+        assert_eq!(node.logged(&lives, "two\n").await, "one\ntwo\n");
         node.remove(&sandbox).await;
         assert_eq!(node.traces(), before);
     });

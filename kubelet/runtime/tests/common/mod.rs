@@ -121,6 +121,21 @@ impl Node {
         text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n").collect()
     }
 
+    /// The log once it has the text: a container that was started may not have come to its words yet.
+    pub async fn logged(&self, id: &str, text: &str) -> String {
+        let wait = async {
+            loop {
+                let log = self.log(&self.core.container_status(id).await.unwrap());
+                if log.contains(text) {
+                    return log;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let log = tokio::time::timeout(LIMIT, wait).await;
+        log.unwrap_or_else(|_| panic!("the container {id} never logs {text:?}"))
+    }
+
     /// Removes the sandbox and checks that nothing is left of it.
     pub async fn remove(&self, sandbox: &str) {
         self.core.stop_pod_sandbox(sandbox).await.unwrap();
