@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::events::Type;
 use crate::labels;
-use crate::node::admission;
+use crate::node::{admission, weight};
 use crate::static_pods::{self, Change};
 use crate::{spec, volumes};
 
@@ -203,6 +203,8 @@ impl Manager {
             }
         }
         self.remove_leftovers();
+        let weight = weight::run(self.agent.clone());
+        client::spawn(self.cancel.clone().run_until_cancelled_owned(weight));
     }
 
     /// Directories and cgroups of Pods that neither the API nor the runtime knows.

@@ -230,13 +230,14 @@ impl Worker {
         self.watch_probes();
         let published = self.publish();
         wake = [wake, published].into_iter().flatten().min();
-        self.entry.publish(Snapshot {
+        let snapshot = Snapshot {
             pod: self.pod.clone(),
             status: self.status.clone(),
             containers: self.containers.clone(),
             sandbox_id: self.sandboxes.first().map(|s| s.id.clone()),
             active: self.stage < Stage::Clean,
-        });
+        };
+        self.agent.pods.publish(&self.entry, snapshot);
         wake
     }
 

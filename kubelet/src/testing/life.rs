@@ -403,3 +403,40 @@ async fn a_static_pod_gets_its_mirror_when_another_ones_makes_place() {
     node.until("its own mirror again", || mirror().filter(|pod| config(pod) == own)).await;
     node.stop().await;
 }
+
+/// The share of CPU that Burstable Pods have against others, as this machine's cgroups say it.
+fn burstable_weight(root: &str) -> Option<String> {
+    let (v1, v2) = (format!("/sys/fs/cgroup/cpu{root}"), format!("/sys/fs/cgroup{root}"));
+    let files = [format!("{v1}/kubepods/burstable/cpu.shares"), format!("{v2}/kubepods/burstable/cpu.weight")];
+    files.iter().find_map(|file| Some(std::fs::read_to_string(file).ok()?.trim().to_owned()))
+}
+
+#[tokio::test]
+async fn burstable_pods_weigh_what_they_ask_for_together() {
+    let mut node = Node::start();
+    let root = Node::config(&node.dir).cgroup_root;
+    // Shares of version 1, or their weight of version 2.
+    let weighs = |shares: &'static str, weight: &'static str| {
+        let root = root.clone();
+        move || burstable_weight(&root).filter(|found| found == shares || found == weight)
+    };
+    let asking =
+        |cpu: &str| json!({"containers": [{"name": "c", "image": "app:1", "resources": {"requests": {"cpu": cpu}}}]});
+    node.until("nothing asked for", weighs("2", "1")).await;
+    node.bind("small", asking("250m"));
+    node.bind("large", asking("500m"));
+    node.bind(
+        "guaranteed",
+        json!({"containers": [{"name": "c", "image": "app:1",
+        "resources": {"limits": {"cpu": "100m", "memory": "1Mi"}}}]}),
+    );
+    for name in ["small", "large", "guaranteed"] {
+        node.phase(name, "Running").await;
+    }
+    node.until("both asked for", weighs("768", "30")).await;
+    node.restart().await;
+    node.delete("large", 0);
+    node.gone("large").await;
+    node.until("one is left", weighs("256", "10")).await;
+    node.stop().await;
+}
