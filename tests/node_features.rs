@@ -510,4 +510,62 @@ fn pods_that_are_stopped_with_the_process_have_their_time_to_end() {
     let log = cluster.dir.join(format!("log/pods/default_polite_{uid}/main/0.log"));
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.trim_end().ends_with("bye"), "{log}");
+    // With the node the Pods are back, the same, begun once more.
+    cluster.start().unwrap();
+    let restarts = || -> anyhow::Result<Option<()>> {
+        let pod = cluster.get(&["pod", "polite"])?;
+        let status = &pod["status"]["containerStatuses"][0];
+        let again = pod["metadata"]["uid"] == uid.as_str() && status["restartCount"] == 1 && status["ready"] == true;
+        Ok(again.then_some(()))
+    };
+    wait_for("the Pod to run again", PATIENCE, restarts).unwrap();
+    assert_eq!(cluster.kubectl(&["logs", "polite", "--previous"]).unwrap(), "up\nbye\n");
+}
+
+/// What a preStop hook writes to the node, and when: in the process's last moments, and when no process runs.
+#[test]
+fn hooks_run_when_pods_are_stopped_with_the_process_and_after_it() {
+    let cluster = cluster();
+    let hook = |name: &str, script: &str| {
+        let mount = "volumeMounts: [{name: marks, mountPath: /marks}]";
+        let lifecycle = format!("lifecycle: {{preStop: {{exec: {{command: [sh, -c, {script:?}]}}}}}}");
+        let volume = format!("volumes: [{{name: marks, hostPath: {{path: {:?}}}}}]", cluster.home());
+        let text = pod(name, FOREVER, &format!("{mount}\n    {lifecycle}"), &volume);
+        text.replace("PeriodSeconds: 1\n", "PeriodSeconds: 60\n")
+    };
+    // The hook takes its time, and reaches a Service's name while the node's parts are still there.
+    let looks = "sleep 2; nslookup kubernetes.default.svc.cluster.local > /marks/dns; echo ended > /marks/web";
+    cluster.apply(&hook("web", looks)).unwrap();
+    cluster.apply(&pod("job", FOREVER, "", "restartPolicy: Never")).unwrap();
+    for name in ["web", "job"] {
+        cluster.wait_ready(name).unwrap();
+    }
+    let said = run(&mut cluster.cox(&["down", "--pods", "--timeout", "90"])).unwrap();
+    assert!(said.contains("each has its grace period, but 90 s at most"), "{said}");
+    assert!(said.ends_with("stopped 2 Pods\n"), "{said}");
+    assert_eq!(std::fs::read_to_string(cluster.home().join("web")).unwrap(), "ended\n");
+    let dns = std::fs::read_to_string(cluster.home().join("dns")).unwrap();
+    assert!(dns.contains("10.96.0.1"), "{dns}");
+
+    cluster.start().unwrap();
+    let job = cluster.get(&["pod", "job"]).unwrap();
+    assert_eq!((&job["status"]["phase"], &job["status"]["reason"]), (&"Failed".into(), &"Terminated".into()), "{job}");
+    cluster.wait_ready("web").unwrap();
+    std::fs::remove_file(cluster.home().join("web")).unwrap();
+    cluster.kill().unwrap();
+    let said = run(&mut cluster.cox(&["down", "--pods"])).unwrap();
+    assert!(said.starts_with("no cluster runs") && said.ends_with("Pods\n"), "{said}");
+    assert_eq!(std::fs::read_to_string(cluster.home().join("web")).unwrap(), "ended\n");
+
+    // One that takes longer than all together may is ended all the same.
+    cluster.start().unwrap();
+    cluster.kubectl(&["delete", "pod", "web", "job", "--now"]).unwrap();
+    cluster.apply(&hook("endless", "echo begun > /marks/endless; sleep 1000")).unwrap();
+    cluster.wait_ready("endless").unwrap();
+    let said = run(&mut cluster.cox(&["down", "--pods", "--timeout", "3"])).unwrap();
+    assert!(said.contains("not all Pods ended in 3 s"), "{said}");
+    assert!(cluster.home().join("endless").exists());
+    let root = format!("/cox-{}/kubepods", cluster.id().unwrap());
+    let left = run(Command::new("sh").args(["-c", &format!("cat $(find /sys/fs/cgroup/*{root} -name cgroup.procs)")]));
+    assert_eq!(left.unwrap(), "");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use apiserver_auth::pki::{LIFETIME, Pki, Profile};
 use jiff::Timestamp;
+use kubelet::Shutdown;
 use kubelet_runtime::Core;
 use store::Kv;
 
@@ -92,12 +93,13 @@ async fn serve(args: &PartArgs, part: Part, etcd: Option<&EtcdArgs>, layout: &La
         Part::Kubelet => Some(node::open_runtime(layout, &args.node.registry_mirror).await?),
         _ => None,
     };
+    let shutdown = Shutdown::default();
     loop {
         let (clients, due) = clients(args, part, layout, &machine).await?;
-        start(part, layout, &machine, &clients, core.clone(), &mut parts)?;
+        start(part, layout, &machine, &clients, core.clone(), &shutdown, &mut parts)?;
         progress.reached(&format!("{} started", part.name()));
         let stopped = tokio::select! {
-            stopped = up::stop_signal(&parts) => Some(stopped),
+            stopped = up::end_signal(&parts, &shutdown) => Some(stopped),
             () = due => None,
         };
         parts.end(up::PATIENCE).await;
@@ -115,6 +117,7 @@ fn start(
     machine: &Machine,
     clients: &Clients,
     core: Option<Arc<Core>>,
+    shutdown: &Shutdown,
     parts: &mut Parts,
 ) -> Result<()> {
     match part {
@@ -128,7 +131,7 @@ fn start(
         }
         Part::Kubelet => {
             let core = core.context("the kubelet needs a container runtime")?;
-            node::start_kubelet(layout, machine, clients, core, parts);
+            node::start_kubelet(layout, machine, clients, core, shutdown, parts);
         }
         Part::Proxy => node::start_proxy(layout, machine, clients, Dns::Served, parts),
     }

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::probe::worker::Kind;
+use crate::shutdown::Guard;
 use crate::spec;
 
 /// News for a Pod's worker. Repeated news are one: nothing here grows without bound.
@@ -29,6 +30,8 @@ pub struct Inbox {
     pub probes: Vec<(String, Kind, bool)>,
     /// A ConfigMap or Secret that the Pod refers to changed.
     pub objects: bool,
+    /// The node ends, and the Pod with it. To be held until it has.
+    pub shutdown: Option<Guard>,
 }
 
 /// Where a worker's news gather.
