@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use testkit::cluster::{Cluster, PATIENCE};
 use testkit::net::run;
+use testkit::sctp::Raw;
 use testkit::{Image, wait_for};
 
 const COX: &str = env!("CARGO_BIN_EXE_cox");
@@ -247,6 +248,58 @@ fn udp_host_ports_lead_to_the_pod_that_is_there_now() {
         drop(server);
         cluster.kubectl(&["delete", "pod", name]).unwrap();
     }
+}
+
+/// By host port, ClusterIP and NodePort, from the node itself and from another Pod.
+#[test]
+fn sctp_reaches_a_pod_by_all_ports_that_lead_to_it() {
+    let cluster = cluster();
+    let ports = "ports: [{containerPort: 9000, hostPort: 19000, protocol: SCTP}]";
+    let number = |offset: u64| offset + u64::from(std::process::id());
+    let network = |name: &str, number: u64, ports: &str| {
+        cluster.apply(&pod(name, &format!("exec sleep {number}"), ports, "")).unwrap();
+        cluster.wait_ready(name).unwrap();
+        wait_for("the Pod's process", PATIENCE, || network_of(number)).unwrap()
+    };
+    let peer = network("peer", number(3_000_000_000), ports);
+    let other = network("other", number(4_000_000_000), "");
+    cluster
+        .apply(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: peer}\nspec:\n  type: NodePort\n  selector: {app: peer}\n  \
+             ports: [{protocol: SCTP, port: 9001, targetPort: 9000, nodePort: 30901}]\n",
+        )
+        .unwrap();
+    let shown = cluster.kubectl(&["get", "service", "peer"]).unwrap();
+    assert!(shown.contains("9001:30901/SCTP"), "{shown}");
+    let service = cluster.get(&["service", "peer"]).unwrap();
+    let cluster_ip = service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    let node: Ipv4Addr = cluster.network.ip.parse().unwrap();
+
+    let server = within(&peer, || Raw::open().unwrap());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                server.answer(9000, Duration::from_secs(1)).unwrap();
+            }
+        });
+        let asked = std::panic::catch_unwind(|| {
+            let mut own = 40_000;
+            for from in [cluster.network.path().to_string_lossy().into_owned(), other] {
+                let client = within(&from, || Raw::open().unwrap());
+                for to in [(node, 19000), (cluster_ip, 9001), (node, 30901)] {
+                    let answered = || {
+                        // A fresh port for each: what the kernel learned of an earlier try is nobody's concern.
+                        own += 1;
+                        Ok(client.ask(own, to, Duration::from_secs(1))?.then_some(()))
+                    };
+                    wait_for(&format!("an answer of {to:?} in {from}"), PATIENCE, answered).unwrap();
+                }
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        asked.unwrap();
+    });
 }
 
 /// A process of the test's own, ended with the test.
