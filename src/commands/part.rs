@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver_auth::pki::{LIFETIME, Pki, Profile};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kubelet::Shutdown;
 use kubelet_runtime::Core;
 use store::Kv;
@@ -16,7 +16,7 @@ use crate::block;
 use crate::certificates::until;
 use crate::cli::{ApiserverArgs, EtcdArgs, PartArgs};
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
-use crate::layout::{Layout, write_private};
+use crate::layout::{Layout, write_or_keep};
 use crate::node::{self, Clients, Dns};
 use crate::parts::Parts;
 use crate::progress::Progress;
@@ -168,7 +168,7 @@ async fn clients(
     let (path, due) = match &args.kubeconfig {
         // Whoever made it renews it.
         Some(path) => (path.clone(), None),
-        None => (own_kubeconfig(part, layout, machine, now)?, Some(now + LIFETIME * 2 / 3)),
+        None => own_kubeconfig(part, layout, machine, now).map(|(path, due)| (path, Some(due)))?,
     };
     let client = client::from_kubeconfig(&path).await?;
     let due = async move {
@@ -180,11 +180,13 @@ async fn clients(
     Ok((Arc::new(move |_| client.clone()), due))
 }
 
-fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine, now: Timestamp) -> Result<PathBuf> {
+/// Where the component's kubeconfig is, and when it is to be made anew.
+fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine, now: Timestamp) -> Result<(PathBuf, Timestamp)> {
     let pki = Pki::ensure(&layout.pki(), &[], now).context("load the cluster's certificates")?;
     let server = format!("https://{}:{API_PORT}", machine.ip);
     let text = pki.kubeconfig(&server, &part.profile(machine), now).context("make the component's kubeconfig")?;
     let path = layout.pki().join(format!("{}.kubeconfig", part.name()));
-    write_private(&path, text.as_bytes())?;
-    Ok(path)
+    // On a full disk that of an earlier start goes on, which was made when a third of its life was left at least.
+    let life = if write_or_keep(&path, text.as_bytes())? { LIFETIME * 2 / 3 } else { SignedDuration::from_hours(24) };
+    Ok((path, now + life))
 }
