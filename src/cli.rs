@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::{commands, daemon, layout};
+use crate::{commands, completion, daemon, layout};
 
 /// A complete Kubernetes cluster in one small binary.
 #[derive(Parser)]
@@ -271,6 +271,9 @@ pub fn run() -> ExitCode {
     };
     if args.get(1).is_some_and(is_flag) {
         return ctl::main(args.into_iter().skip(1).collect());
+    }
+    if args.get(1).is_some_and(|word| word == "__complete") {
+        return completion::run(Cli::command(), args.into_iter().skip(2).collect());
     }
     // A detached cluster is the same command line, run again with the pipe for its word to the parent.
     let cli = match Cli::try_parse_from(&args) {

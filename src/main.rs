@@ -6,6 +6,7 @@ mod certificates;
 mod cli;
 mod cluster;
 mod commands;
+mod completion;
 mod daemon;
 mod join;
 mod layout;

@@ -90,6 +90,32 @@ fn flags_of(table: &'static str) -> impl Iterator<Item = Flag> {
     })
 }
 
+/// A flag as its table tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Described {
+    pub short: Option<char>,
+    pub long: &'static str,
+    /// The next word is its value.
+    pub takes_next: bool,
+    /// It may be given again.
+    pub repeats: bool,
+    pub about: &'static str,
+}
+
+/// The flags of a table.
+pub(crate) fn described(table: &'static str) -> impl Iterator<Item = Described> {
+    table.lines().flat_map(|line| {
+        let about = line.split_once("--").and_then(|(_, rest)| rest.split_once(char::is_whitespace));
+        flags_of(line).map(move |Flag { short, long, takes }| Described {
+            short,
+            long,
+            takes_next: matches!(takes, Takes::One | Takes::Split | Takes::Each),
+            repeats: matches!(takes, Takes::Split | Takes::Each),
+            about: about.map_or("", |(_, about)| about.trim()),
+        })
+    })
+}
+
 /// Splits the verb's name (one word, or two where `has_subverb` says so of the first) from the rest of the words.
 pub(crate) fn split_verb(words: Vec<String>, has_subverb: impl Fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
     let global: Vec<Flag> = flags_of(GLOBAL).collect();

@@ -5,6 +5,7 @@ mod apply;
 mod attach;
 mod auth;
 mod change;
+mod completion;
 mod config;
 mod cp;
 mod create;
@@ -45,6 +46,11 @@ use registry::{VERBS, Verb};
 
 /// Runs the verb that the words begin with.
 pub(crate) async fn run(words: Vec<String>) -> Result<()> {
+    if let Some((first, rest)) = words.split_first()
+        && first == "__complete"
+    {
+        return completion::complete(rest).await;
+    }
     let (mut named, mut rest) = flags::split_verb(words, |first| subverbs(first).next().is_some());
     if let Some(first) = named.first_mut() {
         *first = alias(first).to_owned();

@@ -127,6 +127,8 @@ pub(super) const VERBS: &[Verb] = &[
     verb!("api-resources", "api-resources", "List what the server serves.", [api::RESOURCES_FLAGS], api::resources),
     verb!("api-versions", "api-versions", "List the versions that the server serves.", [], api::versions),
     verb!("cluster-info", "cluster-info", "Say where the cluster is.", [], api::cluster_info),
+    verb!("completion", "completion bash|zsh|fish", "Print a shell's script that completes command lines.",
+        [], completion::script),
     verb!("version", "version", "Say the versions of this command and of the server.",
         [api::VERSION_FLAGS], api::version),
     verb!("top node", "top node [NAME]", "Show what nodes use.", [api::TOP_FLAGS, target::SELECT], api::top_node),
