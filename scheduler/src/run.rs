@@ -29,6 +29,9 @@ use crate::queue::Queue;
 /// Bindings under way at once.
 const BINDINGS: usize = 64;
 
+/// What upstream's plugin for devices says, before preemption does, about a Pod that claims none.
+const NO_CLAIMS: &str = "no new claims to deallocate";
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
@@ -373,9 +376,9 @@ impl Scheduler {
                         self.cache.nominate(pod, Some(&candidate.node));
                         nominated = Some(candidate.node);
                     }
-                    Err(error) => message = format!("{message} preemption: {error}"),
+                    Err(error) => message = format!("{message} {NO_CLAIMS}, preemption: {error}"),
                 },
-                Err(why) => message = format!("{message} preemption: {why}"),
+                Err(why) => message = format!("{message} {NO_CLAIMS}, preemption: {why}"),
             }
         }
         self.queue.unschedulable(&key, Instant::now());
