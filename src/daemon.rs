@@ -53,7 +53,7 @@ pub fn detach(layout: &Layout) -> Result<()> {
         }
         match line.strip_prefix(FAILED) {
             Some(why) => failure = Some(why.to_owned()),
-            None => println!("{line}"),
+            None => say(&line),
         }
     }
     let status = child.wait().context("wait for the detached process")?;

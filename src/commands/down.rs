@@ -12,6 +12,7 @@ use crate::cli::DownArgs;
 use crate::layout::Layout;
 use crate::netns;
 use crate::node;
+use crate::progress::say;
 
 /// How long a stopping process may take before it is ended the hard way.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -23,13 +24,13 @@ pub fn run(args: &DownArgs) -> Result<()> {
     match layout.running() {
         Some(pid) => {
             end(&layout, pid)?;
-            println!("stopped process {pid}");
+            say(&format!("stopped process {pid}"));
         }
-        None => println!("no cluster runs from {}", layout.dir().display()),
+        None => say(&format!("no cluster runs from {}", layout.dir().display())),
     }
     if args.pods {
         let stopped = node::stop_pods(&layout)?;
-        println!("stopped {stopped} Pods");
+        say(&format!("stopped {stopped} Pods"));
     }
     Ok(())
 }

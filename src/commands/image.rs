@@ -10,6 +10,7 @@ use super::require_root;
 use crate::block;
 use crate::cli::{DirArgs, ImageAction};
 use crate::layout::Layout;
+use crate::progress::say;
 
 fn open(dir: &DirArgs, mirrors: &[(String, String)]) -> Result<Store> {
     require_root("image")?;
@@ -27,7 +28,7 @@ pub fn run(action: ImageAction) -> Result<()> {
         ImageAction::Pull { image, dir, registry_mirror } => pull(open(&dir, &registry_mirror)?, &image),
         ImageAction::Remove { image, dir } => {
             open(&dir, &[])?.remove(&image).with_context(|| format!("remove image {image}"))?;
-            println!("removed {image}");
+            say(&format!("removed {image}"));
             Ok(())
         }
     }
@@ -35,19 +36,19 @@ pub fn run(action: ImageAction) -> Result<()> {
 
 fn load(store: &Store, file: &Path) -> Result<()> {
     for name in store.load(file).with_context(|| format!("load {}", file.display()))? {
-        println!("loaded {name}");
+        say(&format!("loaded {name}"));
     }
     Ok(())
 }
 
 fn list(store: &Store) -> Result<()> {
-    println!("{:<60} {:<16} SIZE", "IMAGE", "ID");
+    say(&format!("{:<60} {:<16} SIZE", "IMAGE", "ID"));
     for image in store.list().context("list the images")? {
         let id = image.id.trim_start_matches("sha256:");
         let id = id.get(..12).unwrap_or(id);
         let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
         for name in names {
-            println!("{name:<60} {id:<16} {}", size(image.size));
+            say(&format!("{name:<60} {id:<16} {}", size(image.size)));
         }
     }
     Ok(())
@@ -69,7 +70,7 @@ fn pull(store: Store, image: &str) -> Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let id = block::on(&runtime, Box::pin(Arc::new(store).pull(image, None)))?;
-    println!("pulled {image} ({id})");
+    say(&format!("pulled {image} ({id})"));
     Ok(())
 }
 
