@@ -97,8 +97,8 @@ pub fn say_ready() -> Result<()> {
 }
 
 /// In the child: says why it ends. Does nothing in the foreground, nor once the parent has gone on.
-pub fn say_failed(error: &anyhow::Error) {
+pub fn say_failed(why: &str) {
     if is_child() {
-        say(&format!("{FAILED}{}", format!("{error:#}").replace('\n', " ")));
+        say(&format!("{FAILED}{}", why.replace('\n', " ")));
     }
 }

@@ -368,7 +368,10 @@ impl Scheduler {
         let key = NamespacedName::new(&pod.namespace, &pod.name);
         let mut message = unfit.message();
         let mut nominated = None;
-        if unfit.nodes > 0 && !self.waits_for_victims(pod) {
+        if unfit.nodes > 0 && unfit.overall.is_some() {
+            // Upstream's plugin for devices misses what it would have noted, had another not refused the Pod before it.
+            message.push_str(" not found");
+        } else if unfit.nodes > 0 && !self.waits_for_victims(pod) {
             let budgets: Vec<_> = self.informers.budgets.list().iter().map(|budget| Budget::of(budget)).collect();
             match preempt(&self.cache.snapshot(), pod, unfit, &budgets) {
                 Ok(candidate) => match self.binder.evict(pod, &candidate).await {

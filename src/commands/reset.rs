@@ -19,7 +19,6 @@ const OURS: [&str; 13] = [
     "config.tmp",
     "cox.pid",
     "cox.tmp",
-    "cox.lock",
     "config.json",
     "pki",
     "store",
@@ -27,6 +26,8 @@ const OURS: [&str; 13] = [
     "run",
     "kubelet",
     "log",
+    // The mark of our directories goes last: a reset that was cut off can be repeated.
+    "cox.lock",
 ];
 
 pub fn run(args: &ResetArgs) -> Result<()> {
@@ -36,7 +37,7 @@ pub fn run(args: &ResetArgs) -> Result<()> {
     if !args.yes {
         bail!("this removes the cluster in {dir} with all its Pods and data; say --yes if you mean it");
     }
-    if !layout.dir().exists() {
+    if !layout.is_ours() {
         say(&format!("there is no cluster in {dir}"));
         return Ok(());
     }
