@@ -29,6 +29,9 @@ use crate::queue::Queue;
 /// Bindings under way at once.
 const BINDINGS: usize = 64;
 
+/// What upstream's plugin for devices says, before preemption does, about a Pod that claims none.
+const NO_CLAIMS: &str = "no new claims to deallocate";
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
@@ -380,7 +383,10 @@ impl Scheduler {
         let key = NamespacedName::new(&pod.namespace, &pod.name);
         let mut message = unfit.message();
         let mut nominated = None;
-        if unfit.nodes > 0 && !self.waits_for_victims(pod) {
+        if unfit.nodes > 0 && unfit.overall.is_some() {
+            // Upstream's plugin for devices misses what it would have noted, had another not refused the Pod before it.
+            message.push_str(" not found");
+        } else if unfit.nodes > 0 && !self.waits_for_victims(pod) {
             let budgets: Vec<_> = self.informers.budgets.list().iter().map(|budget| Budget::of(budget)).collect();
             match preempt(&self.cache.snapshot(), pod, unfit, &budgets) {
                 Ok(candidate) => match self.binder.evict(pod, &candidate).await {
@@ -388,9 +394,9 @@ impl Scheduler {
                         self.cache.nominate(pod, Some(&candidate.node));
                         nominated = Some(candidate.node);
                     }
-                    Err(error) => message = format!("{message} preemption: {error}"),
+                    Err(error) => message = format!("{message} {NO_CLAIMS}, preemption: {error}"),
                 },
-                Err(why) => message = format!("{message} preemption: {why}"),
+                Err(why) => message = format!("{message} {NO_CLAIMS}, preemption: {why}"),
             }
         }
         self.queue.unschedulable(&key, Instant::now());
