@@ -261,6 +261,22 @@ fn parse_mirror(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// An error and its causes. Of the API's answer only the message is for people; and many errors repeat their cause.
+fn reasons(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            parts.push(status.message.clone());
+            break;
+        }
+        let text = cause.to_string();
+        if parts.last().is_none_or(|before| !before.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -300,9 +316,10 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            daemon::say_failed(&error);
+            let why = reasons(&error);
+            daemon::say_failed(&why);
             // Standard error may be a file on a full disk: then there is nobody left to tell.
-            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            drop(writeln!(std::io::stderr(), "error: {why}"));
             ExitCode::FAILURE
         }
     }

@@ -53,7 +53,7 @@ pub fn detach(layout: &Layout) -> Result<()> {
         }
         match line.strip_prefix(FAILED) {
             Some(why) => failure = Some(why.to_owned()),
-            None => println!("{line}"),
+            None => say(&line),
         }
     }
     let status = child.wait().context("wait for the detached process")?;
@@ -97,8 +97,8 @@ pub fn say_ready() -> Result<()> {
 }
 
 /// In the child: says why it ends. Does nothing in the foreground, nor once the parent has gone on.
-pub fn say_failed(error: &anyhow::Error) {
+pub fn say_failed(why: &str) {
     if is_child() {
-        say(&format!("{FAILED}{}", format!("{error:#}").replace('\n', " ")));
+        say(&format!("{FAILED}{}", why.replace('\n', " ")));
     }
 }

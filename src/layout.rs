@@ -45,11 +45,23 @@ impl Layout {
         builder.recursive(true).mode(0o700);
         builder.create(dir).with_context(|| format!("make the data directory {}", dir.display()))?;
         let layout = Self::at(dir)?;
+        // First of all, so that whatever is made here can be told from what others keep in such a directory.
+        let mark = layout.lock_file();
+        private_file().open(&mark).with_context(|| format!("make {}", mark.display()))?;
         for sub in ["pki", "store", "runtime", "run", "kubelet", "kubelet/manifests", "log", "log/pods"] {
             let path = layout.dir.join(sub);
             builder.create(&path).with_context(|| format!("make {}", path.display()))?;
         }
         Ok(layout)
+    }
+
+    /// Whether a cluster, or its images, were ever here.
+    pub fn is_ours(&self) -> bool {
+        self.lock_file().exists()
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.dir.join("cox.lock")
     }
 
     pub fn dir(&self) -> &Path {
@@ -100,10 +112,8 @@ impl Layout {
 
     /// Takes the directory for this process; a second one is refused. The lock goes with the process, however it ends.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.dir.join("cox.lock");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        let file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
+        let path = self.lock_file();
+        let file = private_file().open(&path).with_context(|| format!("open {}", path.display()))?;
         match wait_for(file).with_context(|| format!("lock {}", path.display()))? {
             Some(lock) => Ok(Lock { _file: lock, pid_file: self.pid_file() }),
             None => match self.running() {
@@ -115,7 +125,7 @@ impl Layout {
 
     /// Whether a process has the directory. It has it a moment longer than its pid is written.
     pub fn is_taken(&self) -> bool {
-        let Ok(lock) = OpenOptions::new().write(true).open(self.dir.join("cox.lock")) else { return false };
+        let Ok(lock) = OpenOptions::new().write(true).open(self.lock_file()) else { return false };
         matches!(Flock::lock(lock, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
     }
 
@@ -125,8 +135,14 @@ impl Layout {
             return None;
         }
         let written = fs::read_to_string(self.pid_file()).ok().and_then(|text| text.trim().parse().ok());
-        written.or_else(|| holder(&self.dir.join("cox.lock")))
+        written.or_else(|| holder(&self.lock_file()))
     }
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options
 }
 
 /// The process that holds a file's lock, as the kernel lists them: on a full disk there may be no pid file.

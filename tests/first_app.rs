@@ -169,4 +169,12 @@ fn reset_leaves_nothing_behind_also_twice() {
     assert!(!routes.contains("10.244."), "routes are left: {routes}");
     let processes = run(Command::new("ps").args(["-eo", "args"])).unwrap();
     assert!(!processes.contains(&dir), "processes are left: {processes}");
+
+    // Somebody else's directory, which happens to have a folder of a name that we use too.
+    std::fs::create_dir_all(cluster.dir.join("pki/private")).unwrap();
+    let said = run(&mut cluster.cox(&["reset", "--yes"])).unwrap();
+    assert!(said.contains("there is no cluster in"), "{said}");
+    assert!(cluster.dir.join("pki/private").exists());
+    assert!(run(&mut cluster.cox(&["image", "list"])).is_err());
+    assert!(!cluster.dir.join("runtime").exists(), "looking makes nothing");
 }

@@ -349,10 +349,10 @@ fn a_claim_keeps_its_data_from_pod_to_pod() {
             said.starts_with(text)
         }
     };
-    let missing = "0/1 nodes are available: persistentvolumeclaim \"data\" not found.";
+    let missing = "0/1 nodes are available: persistentvolumeclaim \"data\" not found. not found";
     cluster.wait(&["pod", "writer"], missing, waits(missing)).unwrap();
     cluster.apply(&claim("data", "")).unwrap();
-    let unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+    let unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
     cluster.wait(&["pod", "writer"], unbound, waits(unbound)).unwrap();
     let described = cluster.kubectl(&["describe", "pvc", "data"]).unwrap();
     assert!(described.contains("no persistent volumes available for this claim"), "{described}");

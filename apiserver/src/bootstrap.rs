@@ -81,18 +81,32 @@ const PRIORITIES: [(&str, i64, &str); 2] = [
 
 /// Creates what every cluster has, and puts the default policy in order.
 pub async fn run(server: &Arc<Shared>) -> Result<(), Failure> {
-    for name in NAMESPACES {
-        ensure(server, object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))).await?;
-    }
+    standing(server).await?;
     for (name, value, description) in PRIORITIES {
         let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
             "value": value, "description": description});
         ensure(server, object(class)).await?;
     }
-    service(server).await?;
     ensure(server, object(crate::resource_metrics::switch::api_service())).await?;
     let policy = apiserver_auth::policy::bootstrap_objects().into_iter().map(Ok);
     futures::stream::iter(policy).try_for_each_concurrent(TOGETHER, |expected| reconcile(server, expected)).await
+}
+
+/// Creates what is to be there always: namespaces, and the way to this server.
+pub async fn standing(server: &Arc<Shared>) -> Result<(), Failure> {
+    for name in NAMESPACES {
+        ensure(server, object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))).await?;
+    }
+    service(server).await
+}
+
+/// Whether it is one of those objects.
+pub fn stands(plural: &str, namespace: &str, name: &str) -> bool {
+    match plural {
+        "namespaces" => NAMESPACES.contains(&name),
+        "services" | "endpoints" | "endpointslices" => (namespace, name) == ("default", "kubernetes"),
+        _ => false,
+    }
 }
 
 /// The `kubernetes` Service and where it leads: this server.

@@ -20,6 +20,7 @@ mod quirks;
 mod resource_metrics;
 mod rows;
 mod server;
+mod standing;
 mod storage;
 mod subresources;
 pub mod untrusted;

@@ -109,3 +109,23 @@ async fn an_eviction_respects_the_budget() {
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
     assert!(spent["status"]["disruptedPods"]["p"].is_string());
 }
+
+#[tokio::test]
+async fn what_every_cluster_has_comes_back_when_it_is_deleted() {
+    let c = cluster().await;
+    let path = "/api/v1/namespaces/default/services/kubernetes";
+    let before = c.get(path).await.expect(200);
+    c.delete(path).await.expect(200);
+    let back = async {
+        loop {
+            let answer = c.get(path).await;
+            if answer.code == 200 {
+                return answer.json();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let after = tokio::time::timeout(PATIENCE, back).await.expect("the Service comes back");
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["spec"]["clusterIP"], before["spec"]["clusterIP"]);
+}

@@ -29,6 +29,9 @@ use crate::queue::Queue;
 /// Bindings under way at once.
 const BINDINGS: usize = 64;
 
+/// What upstream's plugin for devices says, before preemption does, about a Pod that claims none.
+const NO_CLAIMS: &str = "no new claims to deallocate";
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// In whose name the lease is held, as [`client::leader::Election::identity`] has it.
@@ -98,9 +101,24 @@ where
     K: FromJson + Resource<DynamicType = ()>,
     T: Send + Sync + 'static,
 {
+    reading(client, stop, fields, K::from_json, keep)
+}
+
+/// As [`keeping`], where `read` makes of an object's text as much as `keep` looks at.
+fn reading<K, T>(
+    client: &Client,
+    stop: &CancellationToken,
+    fields: &str,
+    read: fn(&str) -> serde_json::Result<K>,
+    keep: fn(K) -> T,
+) -> Informer<T>
+where
+    K: Resource<DynamicType = ()> + 'static,
+    T: Send + Sync + 'static,
+{
     let informer = Informer::idle();
     let config = watch::Config::default().fields(fields);
-    informer.watch_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep);
+    informer.watch_reading(Api::<K>::all(client.clone()), config, stop.clone(), read, keep);
     informer
 }
 
@@ -125,7 +143,7 @@ impl Informers {
     fn start(client: &Client, inbox: &Inbox, stop: &CancellationToken) -> Self {
         let live = "status.phase!=Succeeded,status.phase!=Failed";
         let informers = Self {
-            pods: keeping(client, stop, live, PodInfo::of),
+            pods: reading(client, stop, live, client::sparse::pod, PodInfo::of),
             nodes: keeping(client, stop, "", NodeInfo::of),
             namespaces: keeping(client, stop, "", of_namespace),
             services: keeping(client, stop, "", of_service),
@@ -365,7 +383,10 @@ impl Scheduler {
         let key = NamespacedName::new(&pod.namespace, &pod.name);
         let mut message = unfit.message();
         let mut nominated = None;
-        if unfit.nodes > 0 && !self.waits_for_victims(pod) {
+        if unfit.nodes > 0 && unfit.overall.is_some() {
+            // Upstream's plugin for devices misses what it would have noted, had another not refused the Pod before it.
+            message.push_str(" not found");
+        } else if unfit.nodes > 0 && !self.waits_for_victims(pod) {
             let budgets: Vec<_> = self.informers.budgets.list().iter().map(|budget| Budget::of(budget)).collect();
             match preempt(&self.cache.snapshot(), pod, unfit, &budgets) {
                 Ok(candidate) => match self.binder.evict(pod, &candidate).await {
@@ -373,9 +394,9 @@ impl Scheduler {
                         self.cache.nominate(pod, Some(&candidate.node));
                         nominated = Some(candidate.node);
                     }
-                    Err(error) => message = format!("{message} preemption: {error}"),
+                    Err(error) => message = format!("{message} {NO_CLAIMS}, preemption: {error}"),
                 },
-                Err(why) => message = format!("{message} preemption: {why}"),
+                Err(why) => message = format!("{message} {NO_CLAIMS}, preemption: {why}"),
             }
         }
         self.queue.unschedulable(&key, Instant::now());

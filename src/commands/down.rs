@@ -12,6 +12,7 @@ use crate::cli::DownArgs;
 use crate::layout::Layout;
 use crate::netns;
 use crate::node;
+use crate::progress::say;
 
 /// How long a stopping process may take before it is ended the hard way.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -27,14 +28,14 @@ pub fn run(args: &DownArgs) -> Result<()> {
                 end_pods(&layout, pid, Duration::from_secs(args.timeout))?;
             }
             end(&layout, pid)?;
-            println!("stopped process {pid}");
+            say(&format!("stopped process {pid}"));
         }
-        None => println!("no cluster runs from {}", layout.dir().display()),
+        None => say(&format!("no cluster runs from {}", layout.dir().display())),
     }
     if args.pods {
         let left = Duration::from_secs(args.timeout).saturating_sub(began.elapsed());
         let stopped = node::stop_pods(&layout, left)?;
-        println!("stopped {stopped} Pods");
+        say(&format!("stopped {stopped} Pods"));
     }
     Ok(())
 }
@@ -42,13 +43,13 @@ pub fn run(args: &DownArgs) -> Result<()> {
 /// Has the process end its Pods and then itself, as long as `patience`.
 fn end_pods(layout: &Layout, pid: i32, patience: Duration) -> Result<()> {
     let seconds = patience.as_secs();
-    println!("ending the Pods: preStop hooks run, and each has its grace period, but {seconds} s at most");
+    say(&format!("ending the Pods: preStop hooks run, and each has its grace period, but {seconds} s at most"));
     // A process that is just starting dies of it; its Pods are then ended by what their containers were made with.
     signal(pid, Signal::SIGUSR1)?;
     let asked = Instant::now();
     while layout.is_taken() {
         if asked.elapsed() > patience {
-            println!("not all Pods ended in {seconds} s; those that are left are killed");
+            say(&format!("not all Pods ended in {seconds} s; those that are left are killed"));
             break;
         }
         std::thread::sleep(Duration::from_millis(20));

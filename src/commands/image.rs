@@ -3,14 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kubelet_runtime::images::{Mirror, Store};
 
 use super::require_root;
 use crate::block;
 use crate::cli::{DirArgs, ImageAction};
 use crate::layout::Layout;
+use crate::progress::say;
 
+/// The images of a directory that is there: a mistyped one is no empty one.
+fn existing(dir: &DirArgs) -> Result<Store> {
+    let layout = Layout::at(&dir.data_dir)?;
+    if !layout.is_ours() {
+        bail!("there is no cluster in {}", layout.dir().display());
+    }
+    open(dir, &[])
+}
+
+/// Images may be loaded before the cluster is started for the first time.
 fn open(dir: &DirArgs, mirrors: &[(String, String)]) -> Result<Store> {
     require_root("image")?;
     let layout = Layout::create(&dir.data_dir)?;
@@ -23,11 +34,13 @@ fn open(dir: &DirArgs, mirrors: &[(String, String)]) -> Result<Store> {
 pub fn run(action: ImageAction) -> Result<()> {
     match action {
         ImageAction::Load { file, dir } => load(&open(&dir, &[])?, &file),
-        ImageAction::List(dir) => list(&open(&dir, &[])?),
+        ImageAction::List(dir) => list(&existing(&dir)?),
         ImageAction::Pull { image, dir, registry_mirror } => pull(open(&dir, &registry_mirror)?, &image),
         ImageAction::Remove { image, dir } => {
-            open(&dir, &[])?.remove(&image).with_context(|| format!("remove image {image}"))?;
-            println!("removed {image}");
+            if !existing(&dir)?.remove_name(&image).with_context(|| format!("remove image {image}"))? {
+                bail!("there is no image {image}");
+            }
+            say(&format!("removed {image}"));
             Ok(())
         }
     }
@@ -35,19 +48,19 @@ pub fn run(action: ImageAction) -> Result<()> {
 
 fn load(store: &Store, file: &Path) -> Result<()> {
     for name in store.load(file).with_context(|| format!("load {}", file.display()))? {
-        println!("loaded {name}");
+        say(&format!("loaded {name}"));
     }
     Ok(())
 }
 
 fn list(store: &Store) -> Result<()> {
-    println!("{:<60} {:<16} SIZE", "IMAGE", "ID");
+    say(&format!("{:<60} {:<16} SIZE", "IMAGE", "ID"));
     for image in store.list().context("list the images")? {
         let id = image.id.trim_start_matches("sha256:");
         let id = id.get(..12).unwrap_or(id);
         let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
         for name in names {
-            println!("{name:<60} {id:<16} {}", size(image.size));
+            say(&format!("{name:<60} {id:<16} {}", size(image.size)));
         }
     }
     Ok(())
@@ -65,11 +78,11 @@ fn size(bytes: u64) -> String {
 fn pull(store: Store, image: &str) -> Result<()> {
     // The registries' client speaks TLS with whichever provider the process chose.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        anyhow::bail!("another cryptography provider is installed already");
+        bail!("another cryptography provider is installed already");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let id = block::on(&runtime, Box::pin(Arc::new(store).pull(image, None)))?;
-    println!("pulled {image} ({id})");
+    say(&format!("pulled {image} ({id})"));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::cli::ResetArgs;
 use crate::layout::Layout;
 use crate::netns;
 use crate::node;
+use crate::progress::say;
 
 /// What the cluster put into its data directory. Anything else there is somebody's own, and stays.
 const OURS: [&str; 13] = [
@@ -18,7 +19,6 @@ const OURS: [&str; 13] = [
     "config.tmp",
     "cox.pid",
     "cox.tmp",
-    "cox.lock",
     "config.json",
     "pki",
     "store",
@@ -26,6 +26,8 @@ const OURS: [&str; 13] = [
     "run",
     "kubelet",
     "log",
+    // The mark of our directories goes last: a reset that was cut off can be repeated.
+    "cox.lock",
 ];
 
 pub fn run(args: &ResetArgs) -> Result<()> {
@@ -35,8 +37,8 @@ pub fn run(args: &ResetArgs) -> Result<()> {
     if !args.yes {
         bail!("this removes the cluster in {dir} with all its Pods and data; say --yes if you mean it");
     }
-    if !layout.dir().exists() {
-        println!("there is no cluster in {dir}");
+    if !layout.is_ours() {
+        say(&format!("there is no cluster in {dir}"));
         return Ok(());
     }
     netns::enter(&layout)?;
@@ -49,9 +51,9 @@ pub fn run(args: &ResetArgs) -> Result<()> {
     remove_files(&layout)?;
     drop(lock);
     match fs::remove_dir(layout.dir()) {
-        Ok(()) => println!("removed the cluster in {dir}"),
+        Ok(()) => say(&format!("removed the cluster in {dir}")),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            println!("removed the cluster; {dir} stays, for there are files in it that it did not make");
+            say(&format!("removed the cluster; {dir} stays, for there are files in it that it did not make"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("remove {dir}")),

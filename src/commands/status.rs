@@ -13,6 +13,7 @@ use crate::cli::DirArgs;
 use crate::layout::Layout;
 use crate::netns;
 use crate::node::is_ready;
+use crate::progress::say;
 
 /// The API server's checks, of which one fails when the store refuses writes.
 const CHECKS: [&str; 4] = ["etcd", "etcd-readiness", "informer-sync", "shutdown"];
@@ -24,13 +25,13 @@ const LOG_LINES: usize = 5;
 pub fn run(args: &DirArgs) -> Result<()> {
     let layout = Layout::at(&args.data_dir)?;
     let Some(pid) = layout.running() else {
-        println!("no cluster runs from {}", layout.dir().display());
+        say(&format!("no cluster runs from {}", layout.dir().display()));
         return Ok(());
     };
     netns::enter(&layout)?;
-    println!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id());
-    println!("process    {pid}, {}", usage(pid)?);
-    println!("disk       {}", megabytes(size_of(layout.dir())));
+    say(&format!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id()));
+    say(&format!("process    {pid}, {}", usage(pid)?));
+    say(&format!("disk       {}", megabytes(size_of(layout.dir()))));
     let (text, wrong) = if layout.kubeconfig().exists() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -38,13 +39,13 @@ pub fn run(args: &DirArgs) -> Result<()> {
     } else {
         ("node       an agent's: `cox status` on the server shows how the cluster is\n".to_owned(), Vec::new())
     };
-    print!("{text}");
+    say(text.trim_end());
     let wrong: Vec<String> = wrong.into_iter().chain(log_warnings(&layout)).collect();
     if wrong.is_empty() {
-        println!("wrong      nothing");
+        say("wrong      nothing");
     }
     for line in wrong {
-        println!("wrong      {line}");
+        say(&format!("wrong      {line}"));
     }
     Ok(())
 }

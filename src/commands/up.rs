@@ -47,7 +47,7 @@ pub fn run(args: UpArgs, role: Role) -> Result<()> {
     let layout = Layout::create(&args.dir.data_dir)?;
     if args.node.detach && !daemon::is_child() {
         daemon::detach(&layout)?;
-        println!("{}", next_steps(&layout));
+        say(&next_steps(&layout));
         return Ok(());
     }
     let lock = layout.lock()?;

@@ -56,6 +56,8 @@ pub trait Observer: Send + Sync {
     fn wants(&self, resource: &Resource) -> bool;
     /// `object` is `None` when it was deleted.
     fn changed(&self, resource: &Resource, namespace: &str, name: &str, object: Option<&Object>);
+    /// An object of any resource was deleted.
+    fn deleted(&self, _: &Resource, _namespace: &str, _name: &str) {}
 }
 
 /// The caches of all resources, by storage prefix.
@@ -235,6 +237,9 @@ impl Caches {
 
     fn observe(&self, cache: &ResourceCache, cached: &Cached, deleted: bool) {
         let resource = cache.resource();
+        if deleted {
+            self.observers.iter().for_each(|o| o.deleted(&resource, cached.namespace(), cached.name()));
+        }
         for observer in self.observers.iter().filter(|o| o.wants(&resource)) {
             if deleted {
                 observer.changed(&resource, cached.namespace(), cached.name(), None);

@@ -25,6 +25,7 @@ use crate::proxy::KubeletClient;
 use crate::quirks;
 use crate::resource_metrics::{self, switch};
 use crate::rows::{self, Rows};
+use crate::standing::{self, Standing};
 
 /// How long the caches may take to hold what the store held at the start.
 const WARM: Duration = Duration::from_secs(60);
@@ -65,7 +66,9 @@ impl Server {
         let allocator = Allocator::new(&settings);
         let metrics_switch = Arc::new(switch::Switch::default());
         let storage = rows::storage_rows(&table).into_iter();
-        let observers: Vec<Arc<dyn Observer>> = vec![indexes.clone(), allocator.clone(), metrics_switch.clone()];
+        let standing = Arc::new(Standing::default());
+        let observers: Vec<Arc<dyn Observer>> =
+            vec![indexes.clone(), allocator.clone(), metrics_switch.clone(), standing.clone()];
         let (caches, feed) = Caches::open(kv.clone(), storage, transformer, observers).await?;
         let ttl: HashMap<String, u64> = quirks::TIME_TO_LIVE.iter().map(|(p, s)| ((*p).to_owned(), *s)).collect();
         let rows = Rows::new(table, &caches);
@@ -97,6 +100,7 @@ impl Server {
         server.bootstrap().await?;
         switch::set(&server.shared).await;
         tokio::spawn(switch::follow(server.shared.clone(), metrics_switch));
+        tokio::spawn(standing::follow(server.shared.clone(), standing));
         Ok(server)
     }
 

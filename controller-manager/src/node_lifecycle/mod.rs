@@ -43,6 +43,7 @@ pub fn start(context: &Arc<Context>) {
     let (nodes, evictions) = (context.queue(), context.queue());
     let heard = Heard::default();
     watch(context, &nodes, &evictions, &heard);
+    announce(context);
     let controller = Arc::new(Controller {
         context: Arc::clone(context),
         client: context.client(NAME),
@@ -123,6 +124,20 @@ fn watch(
         if tainted {
             leaving.add(key_of(&**pod));
         }
+    });
+}
+
+/// Says which Nodes come and go, as `kubectl describe node` shows it.
+fn announce(context: &Arc<Context>) {
+    let recorder = context.recorder(NAME);
+    context.nodes.on_change(move |change| {
+        let (node, name) = (&**change.object(), change.object().name_any());
+        let (reason, event) = match change {
+            client::Change::Added(_) => ("RegisteredNode", format!("Registered Node {name} in Controller")),
+            client::Change::Updated { .. } => return,
+            client::Change::Deleted(_) => ("RemovingNode", format!("Removing Node {name} from Controller")),
+        };
+        recorder.about(node, EventType::Normal, reason, format!("Node {name} event: {event}"));
     });
 }
 

@@ -24,6 +24,16 @@ pub enum Error {
     Timeout { operation: &'static str, seconds: u64 },
 }
 
+impl Error {
+    /// What the status of a gRPC answer would say: the operation is the caller's to name.
+    pub fn description(&self) -> String {
+        match self {
+            Self::Failed { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Which namespaces a sandbox shares with the node (`NamespaceOption`): false is "own for the Pod".

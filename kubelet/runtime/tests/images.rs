@@ -33,6 +33,25 @@ fn load_bytes(directory: &std::path::Path, bytes: &[u8]) -> Result<Vec<String>, 
 }
 
 #[test]
+fn a_name_is_taken_off_and_an_image_goes_with_its_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), Vec::new()).unwrap();
+    let tar = directory.path().join("a.tar");
+    std::fs::write(&tar, archive(&[busybox_layer()], json!({}), &["t:1", "t:2", "t:3"])).unwrap();
+    store.load(&tar).unwrap();
+    let tags = || store.status("t:3").unwrap().map(|image| image.repo_tags.len());
+    assert!(!store.remove_name("t:4").unwrap());
+    assert!(store.remove_name("t:1").unwrap());
+    assert_eq!(tags(), Some(2));
+    assert!(store.remove_name("t:2").unwrap() && store.remove_name("t:3").unwrap());
+    assert_eq!((tags(), store.list().unwrap().len()), (None, 0));
+    store.load(&tar).unwrap();
+    let id = store.list().unwrap().remove(0).id;
+    assert!(store.remove_name(&id.trim_start_matches("sha256:")[..12]).unwrap());
+    assert!(store.list().unwrap().is_empty() && !store.remove_name(&id).unwrap());
+}
+
+#[test]
 fn layers_that_lead_out_are_refused_or_stay_inside() {
     for name in ["../out", "a/../../out", "/../out"] {
         let error = load(&[layer(&[file(name, b"x", 0o644)])]).unwrap_err();

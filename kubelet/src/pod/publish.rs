@@ -221,11 +221,23 @@ fn patch(uid: &str, sent: &PodStatus, fresh: &PodStatus) -> Value {
             continue;
         };
         let kept: Vec<Value> = after.iter().filter_map(|item| item.get(name).cloned()).collect();
+        for item in after.iter_mut() {
+            let old = before.iter().find(|old| old.get(name) == item.get(name));
+            empty_what_goes(old.and_then(Value::as_object), item);
+        }
         let gone = before.iter().filter_map(|item| item.get(name)).filter(|k| !kept.contains(k));
         let deletes: Vec<Value> = gone.map(|k| json!({name: k, "$patch": "delete"})).collect();
         after.extend(deletes);
     }
     json!({"metadata": {"uid": uid}, "status": body})
+}
+
+/// Members of an item that merges with the one it had must be named to go: a reason, a message.
+fn empty_what_goes(old: Option<&serde_json::Map<String, Value>>, item: &mut Value) {
+    let (Some(old), Some(item)) = (old, item.as_object_mut()) else { return };
+    for key in old.keys() {
+        item.entry(key.clone()).or_insert(Value::Null);
+    }
 }
 
 async fn send(agent: &Agent, pod: &Pod, body: &Value) -> Result<(), String> {
@@ -256,6 +268,14 @@ mod tests {
         let want = json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "reason": null,
             "podIPs": [{"ip": "10.0.0.2"}, {"ip": "10.0.0.1", "$patch": "delete"}]}});
         assert_eq!(patch("u", &old, &new), want);
+    }
+
+    #[test]
+    fn a_condition_loses_the_message_that_is_over() {
+        let old = status(json!({"conditions": [{"type": "Ready", "status": "False", "message": "waits"}]}));
+        let new = status(json!({"conditions": [{"type": "Ready", "status": "False", "reason": "PodFailed"}]}));
+        let want = json!([{"type": "Ready", "status": "False", "reason": "PodFailed", "message": null}]);
+        assert_eq!(patch("u", &old, &new)["status"]["conditions"], want);
     }
 
     #[test]

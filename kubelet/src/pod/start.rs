@@ -51,7 +51,7 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
     let linking = link_log(agent, pod, &container.name, &id, &log);
     let (started, ()) = tokio::join!(agent.runtime.start_container(&id), linking);
     if let Err(error) = started {
-        return Err(fail("RunContainerError", error.to_string()));
+        return Err(fail("RunContainerError", error.description()));
     }
     agent.recorder.container(pod, &container.name, Type::Normal, "Started", "Container started");
     Ok(id)

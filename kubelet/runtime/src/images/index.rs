@@ -69,6 +69,14 @@ impl Images {
         };
         self.by_id.iter().find(|(_, record)| matches(record)).map(|(id, record)| (id.as_str(), record))
     }
+
+    /// The one image whose id begins so, as people copy it from a list.
+    pub fn begins_with(&self, id: &str) -> Option<&str> {
+        let prefix = format!("sha256:{}", id.trim_start_matches("sha256:"));
+        let mut found = self.by_id.keys().filter(|known| known.starts_with(&prefix));
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    }
 }
 
 /// The file, and what was last read of it.
@@ -141,5 +149,7 @@ mod tests {
         assert_eq!(images.find(&"b".repeat(64)).unwrap().0, b);
         assert!(images.find("y").is_none());
         assert!(images.find("not a name").is_none());
+        assert_eq!((images.begins_with("bbbb"), images.begins_with("sha256:b")), (Some(&*b), Some(&*b)));
+        assert!(images.begins_with("c").is_none() && images.begins_with("").is_none());
     }
 }

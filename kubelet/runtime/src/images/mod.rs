@@ -251,6 +251,28 @@ impl Store {
         })?
     }
 
+    /// Takes one name off an image, and the image with its last; an id, or the beginning of one, takes all. False: there
+    /// is no such image.
+    pub fn remove_name(&self, name: &str) -> io::Result<bool> {
+        let images = self.index.read()?;
+        let Some(id) = images.find(name).map(|(id, _)| id).or_else(|| images.begins_with(name)) else {
+            return Ok(false);
+        };
+        let tag = Reference::parse(name).ok().and_then(|reference| reference.tagged());
+        let others_stay = self.index.change(|images| {
+            let record = images.by_id.get_mut(id).filter(|record| record.tags.len() > 1);
+            record.is_some_and(|record| {
+                let before = record.tags.len();
+                record.tags.retain(|known| Some(known) != tag.as_ref());
+                record.tags.len() < before
+            })
+        })?;
+        if !others_stay {
+            self.remove(id)?;
+        }
+        Ok(true)
+    }
+
     fn layers_of_containers(&self) -> BTreeSet<String> {
         let mut used = BTreeSet::new();
         for entry in fs::read_dir(self.root.join(CONTAINERS)).into_iter().flatten().flatten() {
