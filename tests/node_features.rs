@@ -607,7 +607,7 @@ fn hooks_run_when_pods_are_stopped_with_the_process_and_after_it() {
     std::fs::remove_file(cluster.home().join("web")).unwrap();
     cluster.kill().unwrap();
     let said = run(&mut cluster.cox(&["down", "--pods"])).unwrap();
-    assert!(said.starts_with("no cluster runs") && said.ends_with("Pods\n"), "{said}");
+    assert!(said.starts_with("no cluster runs") && said.ends_with("stopped 2 Pods\n"), "{said}");
     assert_eq!(std::fs::read_to_string(cluster.home().join("web")).unwrap(), "ended\n");
 
     // One that takes longer than all together may is ended all the same.

@@ -2,6 +2,7 @@
 //! hold, those that the node depends on end last, and the API hears of it while it can. Each Pod has its own grace
 //! period; how long all may take is for whoever asks to say.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,8 @@ pub async fn stop_pods(runtime: &dyn Runtime, limit: Duration) -> Result<usize, 
     for sandbox in &sandboxes {
         runtime.stop_pod_sandbox(&sandbox.id).await?;
     }
-    Ok(sandboxes.len())
+    // A Pod that was begun anew has its former sandbox yet.
+    Ok(sandboxes.iter().map(|sandbox| &sandbox.uid).collect::<BTreeSet<_>>().len())
 }
 
 async fn stop_container<'a>(

@@ -59,6 +59,10 @@ fn end_pods(layout: &Layout, pid: i32, patience: Duration) -> Result<()> {
 
 /// Tells the process to end and waits until it let go of the data directory.
 pub fn end(layout: &Layout, pid: i32) -> Result<()> {
+    // It may have ended by itself, and its id may be another's by now.
+    if !layout.is_taken() {
+        return Ok(());
+    }
     signal(pid, Signal::SIGTERM)?;
     let asked = Instant::now();
     let mut killed = false;

@@ -183,6 +183,9 @@ async fn clients(
 /// Where the component's kubeconfig is, and when it is to be made anew.
 fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine, now: Timestamp) -> Result<(PathBuf, Timestamp)> {
     let pki = Pki::ensure(&layout.pki(), &[], now).context("load the cluster's certificates")?;
+    for why in &pki.put_off {
+        tracing::warn!(%why, "a certificate is due, but still good, and could not be renewed");
+    }
     let server = format!("https://{}:{API_PORT}", machine.ip);
     let text = pki.kubeconfig(&server, &part.profile(machine), now).context("make the component's kubeconfig")?;
     let path = layout.pki().join(format!("{}.kubeconfig", part.name()));

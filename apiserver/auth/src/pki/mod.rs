@@ -66,7 +66,8 @@ impl Pki {
 
     /// Loads `directory`, making what is missing and renewing what ends soon or lacks a name. `names` are further DNS
     /// names and IP addresses of the API server; new certificates live for `lifetime`. Repeated after any interruption
-    /// it completes what is there. What is due and cannot be written stays as it is while it is good ([`Self::put_off`]).
+    /// it completes what is there. What is due and cannot be written stays as it is while it is good
+    /// ([`Self::put_off`]).
     pub fn ensure_for(
         directory: &Path,
         names: &[String],
@@ -192,7 +193,7 @@ pub fn ensure_pair_for(
     }
 }
 
-/// Whether a pair [certifies](certifies) its owner, has all the profile's names, and more than a third of its life ahead.
+/// Whether a pair certifies its owner by all the profile's names, and has more than a third of its life ahead.
 pub fn is_good(pair: &Pair, profile: &Profile, authority: &Authority, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_slice(pair.certificate.as_bytes()) else { return false };
     let Ok((_, ours)) = X509Certificate::from_der(&der) else { return false };
