@@ -216,11 +216,12 @@ fn state_of(input: &Input, run: &cri::ContainerStatus) -> ContainerState {
                 terminated: Some(ContainerStateTerminated {
                     container_id: Some(container_id(input, &run.id)),
                     exit_code: run.exit_code,
-                    signal: (run.signal != 0).then_some(run.signal),
                     reason: (!run.reason.is_empty()).then(|| run.reason.clone()),
                     message: (!message.is_empty()).then_some(message),
                     started_at: Some(api_time(run.started_at)),
                     finished_at: Some(api_time(run.finished_at)),
+                    // What CRI does not say: the exit code tells.
+                    signal: None,
                 }),
                 ..ContainerState::default()
             }
