@@ -6,6 +6,7 @@ pub mod machine;
 pub mod pressure;
 mod register;
 mod status;
+pub mod sysctl;
 
 use std::sync::Arc;
 
