@@ -12,7 +12,7 @@ use crate::cluster::Machine;
 use crate::layout::{Layout, write_or_keep};
 
 /// A renewal that failed is tried again after this long.
-const RETRY: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(20);
 /// Clocks are set and machines sleep: what is due is looked at at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,6 +29,8 @@ pub struct Certificates {
 pub struct Good {
     pub pki: Pki,
     due: Timestamp,
+    /// Why what is due is still the former.
+    put_off: Vec<String>,
 }
 
 impl Certificates {
@@ -37,21 +39,25 @@ impl Certificates {
     }
 
     /// Makes what is missing and renews what is due: authorities, the API server's certificates, this node's as server,
-    /// the admin's kubeconfig.
+    /// the admin's kubeconfig. What is due and cannot be written, as on a full disk, stays while it is good.
     pub fn ensure(&self, now: Timestamp) -> Result<Good> {
         let directory = self.layout.pki();
         let names = [self.machine.name.clone(), self.machine.ip.to_string()];
         let mut pki =
             Pki::ensure_for(&directory, &names, self.lifetime, now).context("make the cluster's certificates")?;
         let kubelet = Profile::server(&format!("system:node:{}", self.machine.name), &names);
-        let kubelet = ensure_pair_for(&directory, "kubelet-server", &kubelet, &pki.ca, self.lifetime, now)
+        let (kubelet, late) = ensure_pair_for(&directory, "kubelet-server", &kubelet, &pki.ca, self.lifetime, now)
             .context("make the kubelet's certificate")?;
         let admin = pki.kubeconfig_for(&self.server, &Pki::admin(), self.lifetime, now);
         write_or_keep(&self.layout.kubeconfig(), admin.context("make the admin's kubeconfig")?.as_bytes())?;
-        let due = pki.renew_at().into_iter().chain(pki::renew_at(&kubelet)).min();
+        let put_off: Vec<String> = pki.put_off.drain(..).chain(late).map(|why| why.to_string()).collect();
+        let due = match put_off.as_slice() {
+            [] => pki.renew_at().into_iter().chain(pki::renew_at(&kubelet)).min(),
+            _ => now.checked_add(RETRY).ok(),
+        };
         // Joining nodes see the CA in the server's chain and know it by the pin in their token.
         pki.serving.certificate.push_str(&pki.ca.pem());
-        Ok(Good { pki, due: due.unwrap_or(now) })
+        Ok(Good { pki, due: due.unwrap_or(now), put_off })
     }
 
     /// Renews what is due, when it is due, until the token is cancelled; the server shows it from the next connection
@@ -75,6 +81,10 @@ impl Certificates {
     fn renew(&self, server: &apiserver::Server) -> Result<Timestamp> {
         let good = self.ensure(Timestamp::now())?;
         server.renew_certificates(&good.pki).context("show the new certificates")?;
+        if let Some(why) = good.put_off() {
+            tracing::error!("{why}");
+            return Ok(good.due);
+        }
         tracing::info!(next = %good.due, "the server's certificates were renewed");
         Ok(good.due)
     }
@@ -83,6 +93,13 @@ impl Certificates {
 impl Good {
     pub fn due(&self) -> Timestamp {
         self.due
+    }
+
+    /// What to say of certificates that were to be renewed, and could not be.
+    pub fn put_off(&self) -> Option<String> {
+        let why = self.put_off.join("; ");
+        let text = format!("certificates are due, but still good; they are renewed when they can be written: {why}");
+        (!why.is_empty()).then_some(text)
     }
 }
 

@@ -106,9 +106,12 @@ pub struct AgentArgs {
 pub struct DownArgs {
     #[command(flatten)]
     pub dir: DirArgs,
-    /// Stop the containers too
+    /// Stop the containers too: preStop hooks run, and each Pod has its grace period
     #[arg(long)]
     pub pods: bool,
+    /// Seconds that all Pods together may take to end; what is left then is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, requires = "pods")]
+    pub timeout: u64,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -57,6 +57,10 @@ impl ApiServer {
         let advertise = SocketAddr::new(machine.ip, API_PORT);
         let certificates = Certificates::new(layout, machine, format!("https://{advertise}"));
         let good = certificates.ensure(jiff::Timestamp::now())?;
+        if let Some(why) = good.put_off() {
+            tracing::warn!("{why}");
+            progress.reached(&why);
+        }
         let due = good.due();
         let authority = authority(layout)?;
         let server = apiserver::Server::start(apiserver::Config::new(good.pki, advertise), kv).await?;

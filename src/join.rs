@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver_auth::pki::{self, Credentials, Pair, Profile, Standing, csr, kubeconfig};
+use apiserver_auth::pki::{self, Credentials, Pair, Profile, Standing, csr, files, kubeconfig};
 use client::Api;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -154,8 +154,9 @@ pub async fn renew_serving(layout: &Layout, client: &Client, machine: &Machine) 
 }
 
 fn store_pair(layout: &Layout, name: &str, pair: &Pair) -> Result<()> {
-    write_private(&layout.pki().join(format!("{name}.key")), pair.key.as_bytes())?;
-    write_private(&layout.pki().join(format!("{name}.crt")), pair.certificate.as_bytes())
+    let path = |suffix: &str| layout.pki().join(format!("{name}.{suffix}"));
+    files::write_together(&[(&path("key"), &pair.key), (&path("crt"), &pair.certificate)])
+        .with_context(|| format!("keep the certificate {name}"))
 }
 
 /// Asks for a certificate and waits until it is signed.

@@ -228,13 +228,14 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// As [`write_private`], but on a full disk what is there is kept: a cluster must come up on one, to be read.
-pub fn write_or_keep(path: &Path, content: &[u8]) -> Result<()> {
+/// Whether it was written.
+pub fn write_or_keep(path: &Path, content: &[u8]) -> Result<bool> {
     match write_private(path, content) {
         Err(error) if is_full(&error) && path.exists() => {
             tracing::warn!(error = format!("{error:#}"), "the file stays as it was");
-            Ok(())
+            Ok(false)
         }
-        other => other,
+        other => other.map(|()| true),
     }
 }
 

@@ -29,7 +29,7 @@ fn own_name() -> Option<PathBuf> {
 pub fn remember(layout: &Layout) -> Result<()> {
     let network = own_name().map(|path| path.to_string_lossy().into_owned());
     let config = serde_json::json!({"networkNamespace": network});
-    write_or_keep(&layout.started_as(), format!("{config:#}\n").as_bytes())
+    write_or_keep(&layout.started_as(), format!("{config:#}\n").as_bytes()).map(drop)
 }
 
 /// Goes where the cluster is. Must be called before any thread is started: it moves this thread only.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use client::{Api, Informer, watch};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
+use kubelet::Shutdown;
 use kubelet_runtime::Core;
-use kubelet_runtime::cri::ContainerState;
 use kubelet_runtime::images::Mirror;
 
 use crate::block;
@@ -57,10 +57,11 @@ pub async fn start(
     machine: &Machine,
     mirrors: &[(String, String)],
     clients: &Clients,
+    shutdown: &Shutdown,
     parts: &mut Parts,
 ) -> Result<()> {
     let core = open_runtime(layout, mirrors).await?;
-    start_kubelet(layout, machine, clients, core, parts);
+    start_kubelet(layout, machine, clients, core, shutdown, parts);
     start_proxy(layout, machine, clients, Dns::ServedAndAnnounced, parts);
     Ok(())
 }
@@ -72,9 +73,17 @@ pub enum Dns {
     ServedAndAnnounced,
 }
 
-/// Starts the kubelet over a runtime.
-pub fn start_kubelet(layout: &Layout, machine: &Machine, clients: &Clients, core: Arc<Core>, parts: &mut Parts) {
-    let config = kubelet_config(layout, machine);
+/// Starts the kubelet over a runtime; `shutdown` is how it is told to end its Pods.
+pub fn start_kubelet(
+    layout: &Layout,
+    machine: &Machine,
+    clients: &Clients,
+    core: Arc<Core>,
+    shutdown: &Shutdown,
+    parts: &mut Parts,
+) {
+    let mut config = kubelet_config(layout, machine);
+    config.shutdown = shutdown.clone();
     if let Err(error) = kubelet::share_mounts(&config.root_dir) {
         tracing::warn!(%error, "volumes that are mounted after their Pod's sandbox was made will not be seen in it");
     }
@@ -119,29 +128,13 @@ pub fn is_ready(node: &Node) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Stops all Pods of a cluster whose process does not run; says how many there were. Containers are told to end, and
-/// have the time that their Pods grant them; hooks are the process's to run.
-pub fn stop_pods(layout: &Layout) -> Result<usize> {
+/// Stops all Pods of a cluster whose process does not run; says how many there were. No container gets longer than
+/// `limit`, whatever its grace period.
+pub fn stop_pods(layout: &Layout, limit: Duration) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let stop = async {
-        use kubelet_runtime::cri::Runtime as _;
         let core = Core::open(runtime_config(layout, &[])).await.context("open the container runtime")?;
-        let sandboxes = core.list_pod_sandboxes().await.context("list the Pods")?;
-        let containers = core.list_containers().await.context("list the containers")?;
-        let running = containers.iter().filter(|container| container.state == ContainerState::Running);
-        let stops = running.map(|container| core.stop_container(&container.id, kubelet::grace_seconds(container)));
-        for stopped in futures::future::join_all(stops).await {
-            if let Err(error) = stopped {
-                // It ends with its sandbox, which is killed.
-                tracing::warn!(%error, "a container did not end in its time");
-            }
-        }
-        for sandbox in &sandboxes {
-            let pod = format!("{}/{}", sandbox.namespace, sandbox.name);
-            core.stop_pod_sandbox(&sandbox.id).await.with_context(|| format!("stop Pod {pod}"))?;
-            core.remove_pod_sandbox(&sandbox.id).await.with_context(|| format!("remove Pod {pod}"))?;
-        }
-        Ok(sandboxes.len())
+        kubelet::stop_pods(&*core, limit).await.context("stop the Pods")
     };
     block::on(&runtime, Box::pin(stop))
 }

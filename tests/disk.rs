@@ -7,6 +7,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use apiserver_auth::pki::{Authority, Profile};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use testkit::cluster::{Cluster, PATIENCE};
 use testkit::disk::SmallDisk;
@@ -147,6 +149,45 @@ fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_with_room() {
     cluster.start().unwrap();
     assert_eq!(listed(&cluster), kept);
     create(&cluster, "last", 10).unwrap();
+}
+
+/// Puts a pair in a server's place that is good for a day still, and had to be renewed long ago.
+fn make_due(cluster: &Cluster, file: &str, name: &str) -> String {
+    let path = |name: &str| cluster.dir.join("pki").join(name);
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+    let authority = Authority::from_pem(&read("ca.crt"), &read("ca.key")).unwrap();
+    let (day, now) = (SignedDuration::from_hours(24), Timestamp::now());
+    let profile = Profile::server(name, &["node-1".to_owned(), cluster.network.ip.clone()]);
+    let pair = authority.issue(&profile, day * 30, now - day * 29).unwrap();
+    std::fs::write(path(&format!("{file}.crt")), &pair.certificate).unwrap();
+    std::fs::write(path(&format!("{file}.key")), &pair.key).unwrap();
+    pair.certificate
+}
+
+#[test]
+fn a_certificate_that_is_due_on_a_full_disk_is_shown_while_it_is_good() {
+    let disk = SmallDisk::new(96).unwrap();
+    let cluster = Cluster::up_at(&disk.path().join("data"), COX, &[]).unwrap();
+    create(&cluster, "before", 10).unwrap();
+    cluster.kill().unwrap();
+    let due = [("apiserver", "kube-apiserver"), ("kubelet-server", "system:node:node-1")]
+        .map(|(f, n)| make_due(&cluster, f, n));
+    disk.fill().unwrap();
+    let said = cluster.start().unwrap();
+    assert!(said.contains("certificates are due, but still good; they are renewed when they can be written"), "{said}");
+    assert!(said.contains("pki/apiserver.") && said.contains("No space left on device"), "{said}");
+    assert_eq!(listed(&cluster).len(), 1);
+    let held = |file: &str| std::fs::read_to_string(cluster.dir.join("pki").join(file)).unwrap();
+    assert_eq!([held("apiserver.crt"), held("kubelet-server.crt")], due);
+
+    // Room again: that process renews them by itself.
+    disk.make_room().unwrap();
+    wait_for("both to be renewed", PATIENCE * 2, || {
+        let renewed = held("apiserver.crt") != due[0] && held("kubelet-server.crt") != due[1];
+        Ok(renewed.then_some(()))
+    })
+    .unwrap();
+    assert_eq!(listed(&cluster).len(), 1);
 }
 
 /// What `cox status` prints.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use testkit::cluster::{Cluster, PATIENCE};
 use testkit::net::run;
+use testkit::sctp::Raw;
 use testkit::{Image, wait_for};
 
 const COX: &str = env!("CARGO_BIN_EXE_cox");
@@ -247,6 +248,58 @@ fn udp_host_ports_lead_to_the_pod_that_is_there_now() {
         drop(server);
         cluster.kubectl(&["delete", "pod", name]).unwrap();
     }
+}
+
+/// By host port, ClusterIP and NodePort, from the node itself and from another Pod.
+#[test]
+fn sctp_reaches_a_pod_by_all_ports_that_lead_to_it() {
+    let cluster = cluster();
+    let ports = "ports: [{containerPort: 9000, hostPort: 19000, protocol: SCTP}]";
+    let number = |offset: u64| offset + u64::from(std::process::id());
+    let network = |name: &str, number: u64, ports: &str| {
+        cluster.apply(&pod(name, &format!("exec sleep {number}"), ports, "")).unwrap();
+        cluster.wait_ready(name).unwrap();
+        wait_for("the Pod's process", PATIENCE, || network_of(number)).unwrap()
+    };
+    let peer = network("peer", number(3_000_000_000), ports);
+    let other = network("other", number(4_000_000_000), "");
+    cluster
+        .apply(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: peer}\nspec:\n  type: NodePort\n  selector: {app: peer}\n  \
+             ports: [{protocol: SCTP, port: 9001, targetPort: 9000, nodePort: 30901}]\n",
+        )
+        .unwrap();
+    let shown = cluster.kubectl(&["get", "service", "peer"]).unwrap();
+    assert!(shown.contains("9001:30901/SCTP"), "{shown}");
+    let service = cluster.get(&["service", "peer"]).unwrap();
+    let cluster_ip = service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    let node: Ipv4Addr = cluster.network.ip.parse().unwrap();
+
+    let server = within(&peer, || Raw::open().unwrap());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                server.answer(9000, Duration::from_secs(1)).unwrap();
+            }
+        });
+        let asked = std::panic::catch_unwind(|| {
+            let mut own = 40_000;
+            for from in [cluster.network.path().to_string_lossy().into_owned(), other] {
+                let client = within(&from, || Raw::open().unwrap());
+                for to in [(node, 19000), (cluster_ip, 9001), (node, 30901)] {
+                    let answered = || {
+                        // A fresh port for each: what the kernel learned of an earlier try is nobody's concern.
+                        own += 1;
+                        Ok(client.ask(own, to, Duration::from_secs(1))?.then_some(()))
+                    };
+                    wait_for(&format!("an answer of {to:?} in {from}"), PATIENCE, answered).unwrap();
+                }
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        asked.unwrap();
+    });
 }
 
 /// A process of the test's own, ended with the test.
@@ -510,4 +563,62 @@ fn pods_that_are_stopped_with_the_process_have_their_time_to_end() {
     let log = cluster.dir.join(format!("log/pods/default_polite_{uid}/main/0.log"));
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.trim_end().ends_with("bye"), "{log}");
+    // With the node the Pods are back, the same, begun once more.
+    cluster.start().unwrap();
+    let restarts = || -> anyhow::Result<Option<()>> {
+        let pod = cluster.get(&["pod", "polite"])?;
+        let status = &pod["status"]["containerStatuses"][0];
+        let again = pod["metadata"]["uid"] == uid.as_str() && status["restartCount"] == 1 && status["ready"] == true;
+        Ok(again.then_some(()))
+    };
+    wait_for("the Pod to run again", PATIENCE, restarts).unwrap();
+    assert_eq!(cluster.kubectl(&["logs", "polite", "--previous"]).unwrap(), "up\nbye\n");
+}
+
+/// What a preStop hook writes to the node, and when: in the process's last moments, and when no process runs.
+#[test]
+fn hooks_run_when_pods_are_stopped_with_the_process_and_after_it() {
+    let cluster = cluster();
+    let hook = |name: &str, script: &str| {
+        let mount = "volumeMounts: [{name: marks, mountPath: /marks}]";
+        let lifecycle = format!("lifecycle: {{preStop: {{exec: {{command: [sh, -c, {script:?}]}}}}}}");
+        let volume = format!("volumes: [{{name: marks, hostPath: {{path: {:?}}}}}]", cluster.home());
+        let text = pod(name, FOREVER, &format!("{mount}\n    {lifecycle}"), &volume);
+        text.replace("PeriodSeconds: 1\n", "PeriodSeconds: 60\n")
+    };
+    // The hook takes its time, and reaches a Service's name while the node's parts are still there.
+    let looks = "sleep 2; nslookup kubernetes.default.svc.cluster.local > /marks/dns; echo ended > /marks/web";
+    cluster.apply(&hook("web", looks)).unwrap();
+    cluster.apply(&pod("job", FOREVER, "", "restartPolicy: Never")).unwrap();
+    for name in ["web", "job"] {
+        cluster.wait_ready(name).unwrap();
+    }
+    let said = run(&mut cluster.cox(&["down", "--pods", "--timeout", "90"])).unwrap();
+    assert!(said.contains("each has its grace period, but 90 s at most"), "{said}");
+    assert!(said.ends_with("stopped 2 Pods\n"), "{said}");
+    assert_eq!(std::fs::read_to_string(cluster.home().join("web")).unwrap(), "ended\n");
+    let dns = std::fs::read_to_string(cluster.home().join("dns")).unwrap();
+    assert!(dns.contains("10.96.0.1"), "{dns}");
+
+    cluster.start().unwrap();
+    let job = cluster.get(&["pod", "job"]).unwrap();
+    assert_eq!((&job["status"]["phase"], &job["status"]["reason"]), (&"Failed".into(), &"Terminated".into()), "{job}");
+    cluster.wait_ready("web").unwrap();
+    std::fs::remove_file(cluster.home().join("web")).unwrap();
+    cluster.kill().unwrap();
+    let said = run(&mut cluster.cox(&["down", "--pods"])).unwrap();
+    assert!(said.starts_with("no cluster runs") && said.ends_with("Pods\n"), "{said}");
+    assert_eq!(std::fs::read_to_string(cluster.home().join("web")).unwrap(), "ended\n");
+
+    // One that takes longer than all together may is ended all the same.
+    cluster.start().unwrap();
+    cluster.kubectl(&["delete", "pod", "web", "job", "--now"]).unwrap();
+    cluster.apply(&hook("endless", "echo begun > /marks/endless; sleep 1000")).unwrap();
+    cluster.wait_ready("endless").unwrap();
+    let said = run(&mut cluster.cox(&["down", "--pods", "--timeout", "3"])).unwrap();
+    assert!(said.contains("not all Pods ended in 3 s"), "{said}");
+    assert!(cluster.home().join("endless").exists());
+    let root = format!("/cox-{}/kubepods", cluster.id().unwrap());
+    let left = run(Command::new("sh").args(["-c", &format!("cat $(find /sys/fs/cgroup/*{root} -name cgroup.procs)")]));
+    assert_eq!(left.unwrap(), "");
 }

@@ -6,13 +6,19 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 /// A path to a field, `spec.containers[0].image`. Validation makes many and shows few: those of usual length live on
-/// the
-/// stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// the stack.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Path(SmallVec<[u8; INLINE]>);
 
 /// Bytes of a path that need no allocation.
 const INLINE: usize = 80;
+
+impl Clone for Path {
+    /// As one piece: a `SmallVec` itself is cloned byte after byte.
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Path {
     pub fn new(name: &str) -> Self {
@@ -43,7 +49,7 @@ impl Path {
     }
 
     fn with(&self, parts: &[&str]) -> Self {
-        let mut path = self.0.clone();
+        let Self(mut path) = self.clone();
         for part in parts {
             path.extend_from_slice(part.as_bytes());
         }

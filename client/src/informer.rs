@@ -121,9 +121,21 @@ impl<T: Any + Send + Sync> Informer<T> {
     where
         K: FromJson + Resource,
     {
+        self.watch_reading(api, config, stop, K::from_json, keep);
+    }
+
+    /// As [`Self::watch_keeping`], where `read` makes of an object's text as much as `keep` looks at.
+    pub fn watch_reading<K: Resource + 'static>(
+        &self,
+        api: Api<K>,
+        config: Config,
+        stop: CancellationToken,
+        read: fn(&str) -> serde_json::Result<K>,
+        keep: fn(K) -> T,
+    ) {
         let path = api.resource_url().to_owned();
         let steps = ListWatch::new(api.into_client(), &path, config);
-        let read = Box::new(move |text: &str| K::from_json(text).map(|object| kept(object, keep)));
+        let read = Box::new(move |text: &str| read(text).map(|object| kept(object, keep)));
         Arc::clone(&self.store).spawn(steps, read, stop);
     }
 

@@ -13,6 +13,7 @@ pub mod queue;
 mod renewing;
 pub mod request;
 pub mod resource;
+pub mod sparse;
 pub mod strangers;
 pub mod taints;
 pub mod task;

@@ -167,7 +167,7 @@ async fn run<T: Clone + Eq + Hash + Send + Debug + 'static>(
 fn pods(client: &Client, stop: &CancellationToken) -> Informer<Pod> {
     let informer = Informer::with_index(crate::pods::index);
     let (api, everything) = (Api::<Pod>::all(client.clone()), watch::Config::default());
-    informer.watch_keeping(api, everything, stop.clone(), crate::pods::kept);
+    informer.watch_reading(api, everything, stop.clone(), client::sparse::pod, crate::pods::kept);
     informer
 }
 

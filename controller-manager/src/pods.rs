@@ -20,9 +20,9 @@ pub fn orphans(namespace: &str) -> String {
     format!("orphans of {namespace}")
 }
 
-/// What the controllers keep of a Pod: its metadata and status, and of its specification what they look at.
-pub fn kept(pod: Pod) -> Pod {
-    let mut pod = client::informer::whole(pod);
+/// What the controllers keep of a Pod that was read sparsely: its metadata and status, and of its specification what
+/// they look at.
+pub fn kept(mut pod: Pod) -> Pod {
     let Some(spec) = pod.spec.take() else { return pod };
     let container = |container: Container| Container {
         name: container.name,
@@ -43,9 +43,7 @@ pub fn kept(pod: Pod) -> Pod {
         scheduling_gates: spec.scheduling_gates,
         containers: spec.containers.into_iter().map(container).collect(),
         init_containers: spec.init_containers.map(|all| all.into_iter().map(container).collect()),
-        volumes: spec.volumes.map(|all| {
-            all.into_iter().filter(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some()).collect()
-        }),
+        volumes: spec.volumes,
         ..PodSpec::default()
     });
     pod

@@ -41,6 +41,15 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Gives the class Burstable its weight against the others, in CPU shares.
+    ///
+    /// # Errors
+    /// The file system refuses; the text names the file.
+    pub fn weigh_burstable(&self, shares: i64) -> io::Result<()> {
+        let resources = Resources { cpu_shares: shares, ..Resources::default() };
+        self.layout.set(&format!("{}/kubepods/burstable", self.root), &self.limits(&resources))
+    }
+
     /// Makes a cgroup with these limits. Done twice, the second changes nothing.
     ///
     /// # Errors
@@ -130,6 +139,9 @@ mod tests {
         assert_eq!(read("cpu/cox-1/kubepods/podu/cpu.shares"), "1024");
         assert_eq!(read("cpu/cox-1/kubepods/podu/cpu.cfs_quota_us"), "50000");
         assert_eq!(read("memory/cox-1/kubepods/podu/memory.limit_in_bytes"), "1048576");
+        cgroups.ensure("/cox-1/kubepods/burstable", &Resources::default()).unwrap();
+        cgroups.weigh_burstable(1792).unwrap();
+        assert_eq!(read("cpu/cox-1/kubepods/burstable/cpu.shares"), "1792");
         assert_eq!(cgroups.pods(), [("u".to_owned(), "/cox-1/kubepods/podu".to_owned())]);
         assert!(cgroups.container_files().is_empty());
     }
@@ -147,6 +159,9 @@ mod tests {
         let read = |path: &str| fs::read_to_string(dir.path().join("cox-1/kubepods/podu").join(path)).unwrap();
         assert_eq!((read("cpu.weight"), read("cpu.max")), ("39".to_owned(), "50000 100000".to_owned()));
         assert_eq!(cgroups.pods(), [("u".to_owned(), "/cox-1/kubepods/podu".to_owned())]);
+        cgroups.ensure("/cox-1/kubepods/burstable", &Resources::default()).unwrap();
+        cgroups.weigh_burstable(1024).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("cox-1/kubepods/burstable/cpu.weight")).unwrap(), "39");
         let names = || cgroups.container_files().into_keys().collect::<Vec<_>>();
         assert_eq!(names(), ["memory.oom.group"]);
         fs::write(dir.path().join("cox-1/kubepods/memory.swap.max"), "max").unwrap();

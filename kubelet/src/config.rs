@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::shutdown::Shutdown;
+
 /// Certificate and key of the kubelet's server, PEM files.
 #[derive(Clone, Debug)]
 pub struct ServingCertificate {
@@ -55,6 +57,8 @@ pub struct Config {
     pub lease_duration_seconds: i32,
     /// Seconds between reports of an unchanged node status.
     pub node_status_report_seconds: u64,
+    /// By which the node's Pods are told to end.
+    pub shutdown: Shutdown,
 }
 
 impl Config {
@@ -83,6 +87,7 @@ impl Config {
             container_log_max_files: 5,
             lease_duration_seconds: 40,
             node_status_report_seconds: 300,
+            shutdown: Shutdown::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod};
 use kubelet_runtime::cri;
 
 use crate::spec;
@@ -103,9 +103,16 @@ pub fn grace_seconds(status: &cri::ContainerStatus) -> i64 {
     of(DELETION_GRACE).or_else(|| of(TERMINATION_GRACE)).unwrap_or(spec::MINIMUM_GRACE_SECONDS)
 }
 
-/// The preStop hook that the container was made with.
-pub fn pre_stop(status: &cri::ContainerStatus) -> Option<LifecycleHandler> {
-    status.annotations.get(PRE_STOP).and_then(|text| serde_json::from_str(text).ok())
+/// As much of a container's definition as its end asks for, as it was made: name, ports, preStop hook.
+pub fn container(status: &cri::ContainerStatus) -> Container {
+    let text = |key| status.annotations.get(key).map_or("null", String::as_str);
+    let pre_stop: Option<LifecycleHandler> = serde_json::from_str(text(PRE_STOP)).ok().flatten();
+    Container {
+        name: status.name.clone(),
+        ports: serde_json::from_str(text(PORTS)).ok().flatten(),
+        lifecycle: pre_stop.map(|hook| Lifecycle { pre_stop: Some(hook), ..Lifecycle::default() }),
+        ..Container::default()
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod run;
 mod security;
 mod server;
 mod services;
+mod shutdown;
 mod spec;
 mod static_pods;
 mod time;
@@ -38,8 +39,8 @@ mod volumes;
 mod testing;
 
 pub use config::{Config, ServingCertificate};
-pub use labels::grace_seconds;
 pub use run::run;
+pub use shutdown::{Shutdown, stop_pods};
 pub use volumes::shared::share_mounts;
 
 /// What an API error says, without the client's decoration: the server's message where there is one.

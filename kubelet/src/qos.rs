@@ -1,6 +1,7 @@
 //! Quality of service: class, cgroup parent, CPU shares and quota, memory limit and OOM score of Pods and containers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -106,11 +107,17 @@ pub fn pod_cgroup(root: &str, pod: &Pod) -> String {
 }
 
 fn shares(milli_cpu: i64) -> i64 {
-    if milli_cpu == 0 { MIN_SHARES } else { (milli_cpu * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES) }
+    if milli_cpu == 0 { MIN_SHARES } else { (milli_cpu.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES) }
 }
 
 fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { (milli_cpu * PERIOD / 1000).max(MIN_QUOTA) }
+}
+
+/// CPU shares of the class Burstable: what its Pods among these ask for, together.
+pub fn burstable_shares(pods: impl Iterator<Item = Arc<Pod>>) -> i64 {
+    let burstable = pods.filter(|pod| class(pod) == Class::Burstable);
+    shares(burstable.map(|pod| pod_request(&pod, "cpu")).fold(0, i64::saturating_add))
 }
 
 /// A container's cgroup limits. `node_memory` in bytes is what the OOM score is measured by.
@@ -226,6 +233,26 @@ mod tests {
         let full = pod(json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]));
         assert_eq!(class(&full), Class::Guaranteed);
         assert_eq!(pod_cgroup("/", &full), "/kubepods/podu");
+    }
+
+    #[test]
+    fn the_burstable_class_weighs_what_its_pods_ask_for() {
+        let of = |resources: serde_json::Value| Arc::new(pod(json!([{"name": "a", "resources": resources}])));
+        let quarter = of(json!({"requests": {"cpu": "250m"}}));
+        let limited = of(json!({"limits": {"cpu": "1500m"}}));
+        let memory = of(json!({"requests": {"memory": "1Gi"}}));
+        let guaranteed = of(json!({"limits": {"cpu": "1", "memory": "1Gi"}}));
+        let huge = of(json!({"requests": {"cpu": "1000"}}));
+        let cases = [
+            (vec![], 2),
+            (vec![&guaranteed, &memory], 2),
+            (vec![&quarter, &guaranteed], 256),
+            (vec![&quarter, &limited, &memory], 1792),
+            (vec![&huge], 262_144),
+        ];
+        for (pods, expected) in cases {
+            assert_eq!(burstable_shares(pods.iter().map(|pod| (*pod).clone())), expected, "{pods:?}");
+        }
     }
 
     #[test]

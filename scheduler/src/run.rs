@@ -101,9 +101,24 @@ where
     K: FromJson + Resource<DynamicType = ()>,
     T: Send + Sync + 'static,
 {
+    reading(client, stop, fields, K::from_json, keep)
+}
+
+/// As [`keeping`], where `read` makes of an object's text as much as `keep` looks at.
+fn reading<K, T>(
+    client: &Client,
+    stop: &CancellationToken,
+    fields: &str,
+    read: fn(&str) -> serde_json::Result<K>,
+    keep: fn(K) -> T,
+) -> Informer<T>
+where
+    K: Resource<DynamicType = ()> + 'static,
+    T: Send + Sync + 'static,
+{
     let informer = Informer::idle();
     let config = watch::Config::default().fields(fields);
-    informer.watch_keeping(Api::<K>::all(client.clone()), config, stop.clone(), keep);
+    informer.watch_reading(Api::<K>::all(client.clone()), config, stop.clone(), read, keep);
     informer
 }
 
@@ -128,7 +143,7 @@ impl Informers {
     fn start(client: &Client, inbox: &Inbox, stop: &CancellationToken) -> Self {
         let live = "status.phase!=Succeeded,status.phase!=Failed";
         let informers = Self {
-            pods: keeping(client, stop, live, PodInfo::of),
+            pods: reading(client, stop, live, client::sparse::pod, PodInfo::of),
             nodes: keeping(client, stop, "", NodeInfo::of),
             namespaces: keeping(client, stop, "", of_namespace),
             services: keeping(client, stop, "", of_service),

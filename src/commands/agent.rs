@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use apiserver_auth::pki::Standing;
 use jiff::Timestamp;
 use kube::Client;
+use kubelet::Shutdown;
 use tokio::runtime::Runtime;
 
 use super::token::JoinToken;
@@ -78,6 +79,7 @@ async fn serve(args: &AgentArgs, member: &Member<'_>, first: Membership, progres
     let mut signals = up::Signals::new()?;
     let mut membership = first;
     let core = node::open_runtime(member.layout, &args.node.registry_mirror).await?;
+    let shutdown = Shutdown::default();
     let mut told = false;
     loop {
         let client = join::client_of(member.server, &membership, member.machine).await?;
@@ -86,14 +88,14 @@ async fn serve(args: &AgentArgs, member: &Member<'_>, first: Membership, progres
             Arc::new(move |_| client.clone())
         };
         let mut parts = Parts::new();
-        node::start_kubelet(member.layout, member.machine, &clients, core.clone(), &mut parts);
+        node::start_kubelet(member.layout, member.machine, &clients, core.clone(), &shutdown, &mut parts);
         node::start_proxy(member.layout, member.machine, &clients, node::Dns::Served, &mut parts);
         let life = async {
             until_ready(&client, member.machine, progress).await;
             member.renewed(&membership, || tell(&mut told, member.machine, progress)).await
         };
         tokio::select! {
-            () = signals.received() => {
+            () = signals.told(&shutdown) => {
                 parts.end(up::PATIENCE).await;
                 return Ok(());
             }

@@ -21,16 +21,38 @@ pub fn run(args: &DownArgs) -> Result<()> {
     require_root("down")?;
     let layout = Layout::at(&args.dir.data_dir)?;
     netns::enter(&layout)?;
+    let began = Instant::now();
     match layout.running() {
         Some(pid) => {
+            if args.pods {
+                end_pods(&layout, pid, Duration::from_secs(args.timeout))?;
+            }
             end(&layout, pid)?;
             say(&format!("stopped process {pid}"));
         }
         None => say(&format!("no cluster runs from {}", layout.dir().display())),
     }
     if args.pods {
-        let stopped = node::stop_pods(&layout)?;
+        let left = Duration::from_secs(args.timeout).saturating_sub(began.elapsed());
+        let stopped = node::stop_pods(&layout, left)?;
         say(&format!("stopped {stopped} Pods"));
+    }
+    Ok(())
+}
+
+/// Has the process end its Pods and then itself, as long as `patience`.
+fn end_pods(layout: &Layout, pid: i32, patience: Duration) -> Result<()> {
+    let seconds = patience.as_secs();
+    say(&format!("ending the Pods: preStop hooks run, and each has its grace period, but {seconds} s at most"));
+    // A process that is just starting dies of it; its Pods are then ended by what their containers were made with.
+    signal(pid, Signal::SIGUSR1)?;
+    let asked = Instant::now();
+    while layout.is_taken() {
+        if asked.elapsed() > patience {
+            say(&format!("not all Pods ended in {seconds} s; those that are left are killed"));
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

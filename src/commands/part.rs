@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver_auth::pki::{LIFETIME, Pki, Profile};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use kubelet::Shutdown;
 use kubelet_runtime::Core;
 use store::Kv;
 
@@ -15,7 +16,7 @@ use crate::block;
 use crate::certificates::until;
 use crate::cli::{ApiserverArgs, EtcdArgs, PartArgs};
 use crate::cluster::{self, API_PORT, ApiServer, Machine};
-use crate::layout::{Layout, write_private};
+use crate::layout::{Layout, write_or_keep};
 use crate::node::{self, Clients, Dns};
 use crate::parts::Parts;
 use crate::progress::Progress;
@@ -92,12 +93,13 @@ async fn serve(args: &PartArgs, part: Part, etcd: Option<&EtcdArgs>, layout: &La
         Part::Kubelet => Some(node::open_runtime(layout, &args.node.registry_mirror).await?),
         _ => None,
     };
+    let shutdown = Shutdown::default();
     loop {
         let (clients, due) = clients(args, part, layout, &machine).await?;
-        start(part, layout, &machine, &clients, core.clone(), &mut parts)?;
+        start(part, layout, &machine, &clients, core.clone(), &shutdown, &mut parts)?;
         progress.reached(&format!("{} started", part.name()));
         let stopped = tokio::select! {
-            stopped = up::stop_signal(&parts) => Some(stopped),
+            stopped = up::end_signal(&parts, &shutdown) => Some(stopped),
             () = due => None,
         };
         parts.end(up::PATIENCE).await;
@@ -115,6 +117,7 @@ fn start(
     machine: &Machine,
     clients: &Clients,
     core: Option<Arc<Core>>,
+    shutdown: &Shutdown,
     parts: &mut Parts,
 ) -> Result<()> {
     match part {
@@ -128,7 +131,7 @@ fn start(
         }
         Part::Kubelet => {
             let core = core.context("the kubelet needs a container runtime")?;
-            node::start_kubelet(layout, machine, clients, core, parts);
+            node::start_kubelet(layout, machine, clients, core, shutdown, parts);
         }
         Part::Proxy => node::start_proxy(layout, machine, clients, Dns::Served, parts),
     }
@@ -165,7 +168,7 @@ async fn clients(
     let (path, due) = match &args.kubeconfig {
         // Whoever made it renews it.
         Some(path) => (path.clone(), None),
-        None => (own_kubeconfig(part, layout, machine, now)?, Some(now + LIFETIME * 2 / 3)),
+        None => own_kubeconfig(part, layout, machine, now).map(|(path, due)| (path, Some(due)))?,
     };
     let client = client::from_kubeconfig(&path).await?;
     let due = async move {
@@ -177,11 +180,13 @@ async fn clients(
     Ok((Arc::new(move |_| client.clone()), due))
 }
 
-fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine, now: Timestamp) -> Result<PathBuf> {
+/// Where the component's kubeconfig is, and when it is to be made anew.
+fn own_kubeconfig(part: Part, layout: &Layout, machine: &Machine, now: Timestamp) -> Result<(PathBuf, Timestamp)> {
     let pki = Pki::ensure(&layout.pki(), &[], now).context("load the cluster's certificates")?;
     let server = format!("https://{}:{API_PORT}", machine.ip);
     let text = pki.kubeconfig(&server, &part.profile(machine), now).context("make the component's kubeconfig")?;
     let path = layout.pki().join(format!("{}.kubeconfig", part.name()));
-    write_private(&path, text.as_bytes())?;
-    Ok(path)
+    // On a full disk that of an earlier start goes on, which was made when a third of its life was left at least.
+    let life = if write_or_keep(&path, text.as_bytes())? { LIFETIME * 2 / 3 } else { SignedDuration::from_hours(24) };
+    Ok((path, now + life))
 }

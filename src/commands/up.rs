@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kubelet::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{machine, next_steps, place, require_root, start_logging};
@@ -34,6 +35,9 @@ impl Role {
     }
 }
 
+/// Tells a process with a kubelet to end its Pods, and then itself.
+const END_PODS: SignalKind = SignalKind::user_defined1();
+
 /// How long parts may take to end.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -57,13 +61,14 @@ pub fn run(args: UpArgs, role: Role) -> Result<()> {
 async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) -> Result<()> {
     let machine = machine(&args.node)?;
     let mut parts = Parts::new();
+    let shutdown = Shutdown::default();
     let api = ApiServer::start(layout, &machine, &mut parts, progress).await?;
     let clients = in_process_clients(&api.server);
     let range = args.load_balancer_range.as_deref();
     let slot = |component| Slot::take(layout, component, &machine.name);
     cluster::start_controllers(&clients, &api.authority, range, slot("controllers")?, &mut parts);
     cluster::start_scheduler(&clients, slot("scheduler")?, &mut parts);
-    node::start(layout, &machine, &args.node.registry_mirror, &clients, &mut parts).await?;
+    node::start(layout, &machine, &args.node.registry_mirror, &clients, &shutdown, &mut parts).await?;
     node::ready(clients(&format!("system:node:{}", machine.name)), &machine.name).await?;
     progress.reached(&format!("node {} Ready", machine.name));
     if role == Role::Server {
@@ -73,7 +78,7 @@ async fn serve(args: &UpArgs, role: Role, layout: &Layout, progress: &Progress) 
     if !daemon::is_child() {
         say(&format!("{}\n\nCtrl-C stops the process; containers go on running.", next_steps(layout)));
     }
-    stop_signal(&parts).await?;
+    end_signal(&parts, &shutdown).await?;
     parts.end(PATIENCE).await;
     api.close().await;
     Ok(())
@@ -92,6 +97,8 @@ fn invitation(layout: &Layout, machine: &Machine) -> String {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// `cox down --pods`: the Pods are to end first.
+    end_pods: Signal,
 }
 
 impl Signals {
@@ -99,22 +106,36 @@ impl Signals {
     pub fn new() -> Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-        Ok(Self { terminate, interrupt })
+        let end_pods = signal(END_PODS).context("wait for SIGUSR1")?;
+        Ok(Self { terminate, interrupt, end_pods })
     }
 
-    pub async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Returns when the process is to end now, the Pods before it if that was asked for.
+    pub async fn told(&mut self, shutdown: &Shutdown) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.end_pods.recv() => {
+                    tracing::info!("the Pods are told to end");
+                    shutdown.ask();
+                }
+                () = shutdown.ended() => return,
+            }
         }
     }
 }
 
 /// Returns when the process is told to end, or a part that it cannot be without has ended.
 pub async fn stop_signal(parts: &Parts) -> Result<()> {
+    end_signal(parts, &Shutdown::default()).await
+}
+
+/// As [`stop_signal`], for a process with a kubelet, which may be told to end its Pods first.
+pub async fn end_signal(parts: &Parts, shutdown: &Shutdown) -> Result<()> {
     let mut signals = Signals::new()?;
     tokio::select! {
-        () = signals.received() => Ok(()),
+        () = signals.told(shutdown) => Ok(()),
         () = parts.stop.cancelled() => anyhow::bail!("the API server ended; the log says why"),
     }
 }

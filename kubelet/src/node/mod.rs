@@ -7,6 +7,7 @@ pub mod pressure;
 mod register;
 mod status;
 pub mod sysctl;
+pub mod weight;
 
 use std::sync::Arc;
 

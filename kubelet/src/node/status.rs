@@ -126,6 +126,7 @@ fn conditions(agent: &Agent, network: Result<(), String>, old: Option<&NodeStatu
     };
     let short = agent.pressure.look(&agent.config.root_dir);
     let ready: Verdict = match network {
+        Ok(()) if agent.config.shutdown.is_asked() => (false, "KubeletNotReady", "node is shutting down".to_owned()),
         Ok(()) => (true, "KubeletReady", "kubelet is posting ready status".to_owned()),
         Err(why) => (
             false,

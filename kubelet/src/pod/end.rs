@@ -33,6 +33,8 @@ impl Worker {
         match self.stage {
             Stage::Ending => self.end(),
             Stage::Killing => self.shorten_grace(),
+            // Its volumes stay for when the node is back.
+            Stage::Killed if self.comes_back() => {}
             Stage::Killed => self.clean(),
             Stage::Clean if self.removed || spec::is_deleting(&self.pod) => self.remove(),
             Stage::Gone => self.release(),

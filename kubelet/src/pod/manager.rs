@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::events::Type;
 use crate::labels;
-use crate::node::admission;
+use crate::node::{admission, weight};
 use crate::static_pods::{self, Change};
-use crate::{spec, volumes};
+use crate::{shutdown, spec, volumes};
 
 use super::registry::Entry;
 use super::worker::{Adopted, Worker};
@@ -40,6 +40,8 @@ pub struct Manager {
     statics: BTreeSet<String>,
     /// The API was listed once: what it does not have is gone.
     synced: bool,
+    /// The node ends: no Pod is started any more.
+    ending: bool,
 }
 
 impl Manager {
@@ -52,6 +54,7 @@ impl Manager {
             listed: BTreeSet::new(),
             statics: BTreeSet::new(),
             synced: false,
+            ending: false,
         }
     }
 
@@ -63,9 +66,11 @@ impl Manager {
         let config = watch::Config::default().fields(&format!("spec.nodeName={}", self.agent.config.node_name));
         let mut pods = Watch::new(api, config);
         let cancel = self.cancel.clone();
+        let shutdown = self.agent.config.shutdown.clone();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
+                () = shutdown.asked(), if !self.ending => self.shut_down(),
                 Some(event) = pods.next() => self.api(event),
                 event = events.recv() => match event {
                     Ok(event) => self.runtime(&event),
@@ -203,6 +208,8 @@ impl Manager {
             }
         }
         self.remove_leftovers();
+        let weight = weight::run(self.agent.clone());
+        client::spawn(self.cancel.clone().run_until_cancelled_owned(weight));
     }
 
     /// Directories and cgroups of Pods that neither the API nor the runtime knows.
@@ -235,8 +242,21 @@ impl Manager {
         });
     }
 
+    fn shut_down(&mut self) {
+        self.ending = true;
+        self.agent.node_changed.notify_one();
+        if self.synced {
+            client::spawn(self.cancel.clone().run_until_cancelled_owned(shutdown::run(self.agent.clone())));
+        } else {
+            self.agent.config.shutdown.give_up();
+        }
+    }
+
     /// A Pod that is new here.
     fn add(&mut self, pod: Arc<Pod>, from_file: bool) {
+        if self.ending {
+            return;
+        }
         let adopted = self.unclaimed.remove(spec::uid(&pod)).unwrap_or_default();
         let known = !adopted.sandboxes.is_empty() || !adopted.containers.is_empty();
         let ended = spec::is_terminal_phase(pod.status.as_ref().and_then(|s| s.phase.as_deref()));

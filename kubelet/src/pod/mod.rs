@@ -3,6 +3,7 @@
 mod conditions;
 mod end;
 pub mod manager;
+mod node_end;
 mod phase;
 pub mod plan;
 mod plan_init;

@@ -91,7 +91,7 @@ impl Worker {
         // An image that cannot be had says more than the back-off before it.
         let host_ip = self.agent.host_ip();
         let runtime_name = self.agent.runtime_name();
-        let killed = self.stage >= Stage::Killed;
+        let killed = self.stage >= Stage::Killed && !self.comes_back();
         let mut fresh = status::status(&Input {
             pod: &self.pod,
             previous: &self.status,

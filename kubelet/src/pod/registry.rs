@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::probe::worker::Kind;
+use crate::shutdown::Guard;
 use crate::spec;
 
 /// News for a Pod's worker. Repeated news are one: nothing here grows without bound.
@@ -29,6 +30,8 @@ pub struct Inbox {
     pub probes: Vec<(String, Kind, bool)>,
     /// A ConfigMap or Secret that the Pod refers to changed.
     pub objects: bool,
+    /// The node ends, and the Pod with it. To be held until it has.
+    pub shutdown: Option<Guard>,
 }
 
 /// Where a worker's news gather.
@@ -89,8 +92,9 @@ impl Entry {
         self.snapshot.lock().clone()
     }
 
-    pub fn publish(&self, snapshot: Snapshot) {
-        *self.snapshot.lock() = Arc::new(snapshot);
+    /// Shows others a new state; returns the one before.
+    fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        std::mem::replace(&mut self.snapshot.lock(), Arc::new(snapshot))
     }
 }
 
@@ -98,6 +102,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Registry {
     entries: RwLock<HashMap<String, Arc<Entry>>>,
+    changed: Notify,
 }
 
 impl Registry {
@@ -111,6 +116,20 @@ impl Registry {
 
     pub fn insert(&self, uid: &str, entry: Arc<Entry>) {
         self.entries.write().insert(uid.to_owned(), entry);
+        self.changed.notify_one();
+    }
+
+    /// Shows others a Pod's new state.
+    pub fn publish(&self, entry: &Entry, snapshot: Snapshot) {
+        let active = snapshot.active;
+        if entry.publish(snapshot).active != active {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until a Pod came or ended; of changes while nobody waits one is told. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     pub fn remove(&self, uid: &str) {

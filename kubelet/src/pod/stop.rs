@@ -2,7 +2,7 @@
 //! reverse order.
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
-use kubelet_runtime::cri::{ContainerState, ContainerStatus, Error};
+use kubelet_runtime::cri::{ContainerState, ContainerStatus, Error, Runtime};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -45,50 +45,54 @@ pub(super) async fn stop(
 ) -> Result<(), String> {
     let status = stop.status;
     agent.recorder.container(pod, &status.name, Type::Normal, "Killing", stop.message.as_str());
-    let began = Instant::now();
-    let whole = Duration::from_secs(u64::try_from(stop.grace).unwrap_or(0));
-    if let Some(hook) = hook_of(pod, status).filter(|_| stop.grace > 0) {
-        pre_stop(agent, pod, status, &hook, whole, pod_ip).await;
-    }
-    if tokio::time::timeout(whole.saturating_sub(began.elapsed()), turn).await.is_err() {
-        let (pod, container) = (spec::format(pod), &status.name);
-        tracing::debug!(pod, container, "stopped before its turn: the grace period is over");
-    }
-    let left = stop.grace - i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
-    match agent.runtime.stop_container(&status.id, left.max(spec::MINIMUM_GRACE_SECONDS)).await {
-        Ok(()) | Err(Error::NotFound(_)) => Ok(()),
-        Err(error) => Err(format!("stopping container {}: {error}", status.name)),
-    }
-}
-
-/// The hook by the Pod's spec, or by the container's own annotations when the Pod is gone from the API.
-fn hook_of(pod: &Pod, status: &ContainerStatus) -> Option<LifecycleHandler> {
-    match spec::slot_of(pod, &status.name).and_then(|slot| spec::container(pod, slot)) {
-        Some(container) => container.lifecycle.and_then(|l| l.pre_stop),
-        None => labels::pre_stop(status),
-    }
-}
-
-async fn pre_stop(
-    agent: &Agent,
-    pod: &Pod,
-    status: &ContainerStatus,
-    hook: &LifecycleHandler,
-    limit: Duration,
-    pod_ip: &str,
-) {
     let found = spec::slot_of(pod, &status.name).and_then(|slot| spec::container(pod, slot));
-    let container = found.unwrap_or_else(|| Container { name: status.name.clone(), ..Container::default() });
-    let run = hooks::run(&*agent.runtime, &status.id, &container, hook, pod_ip);
-    match tokio::time::timeout(limit, run).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(pod = %spec::format(pod), container = %status.name, %error, "preStop hook failed");
-            agent.recorder.container(pod, &status.name, Type::Warning, "FailedPreStopHook", "PreStopHook failed");
+    // When the Pod is gone from the API, the container knows what it was made with.
+    let container = found.unwrap_or_else(|| labels::container(status));
+    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let ending = Ending { runtime: &*agent.runtime, container: &container, id: &status.id, pod_ip };
+    let failed = |error: &str| {
+        tracing::warn!(pod = %spec::format(pod), container = %status.name, error, "preStop hook failed");
+        agent.recorder.container(pod, &status.name, Type::Warning, "FailedPreStopHook", "PreStopHook failed");
+    };
+    let stopped = ending.stop(hook, stop.grace, turn, failed).await;
+    stopped.map_err(|error| format!("stopping container {}: {error}", status.name))
+}
+
+/// A container on its way to its end, whoever asked for it.
+pub(crate) struct Ending<'a> {
+    pub runtime: &'a dyn Runtime,
+    pub container: &'a Container,
+    pub id: &'a str,
+    pub pod_ip: &'a str,
+}
+
+impl Ending<'_> {
+    /// Hook, `turn`, stop signal, and at the end of `grace` (seconds) the kill. `failed` hears why a hook failed.
+    pub async fn stop(
+        &self,
+        hook: Option<&LifecycleHandler>,
+        grace: i64,
+        turn: impl Future<Output = ()>,
+        failed: impl FnOnce(&str),
+    ) -> Result<(), Error> {
+        let began = Instant::now();
+        let whole = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        let container = &self.container.name;
+        if let Some(hook) = hook.filter(|_| grace > 0) {
+            let run = hooks::run(self.runtime, self.id, self.container, hook, self.pod_ip);
+            match tokio::time::timeout(whole, run).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed(&error),
+                Err(_) => tracing::info!(id = self.id, container, "preStop hook took the whole grace period"),
+            }
         }
-        Err(_) => {
-            let (pod, container) = (spec::format(pod), &status.name);
-            tracing::info!(pod, container, "preStop hook took the whole grace period");
+        if tokio::time::timeout(whole.saturating_sub(began.elapsed()), turn).await.is_err() {
+            tracing::debug!(id = self.id, container, "stopped before its turn: the grace period is over");
+        }
+        let left = grace - i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
+        match self.runtime.stop_container(self.id, left.max(spec::MINIMUM_GRACE_SECONDS)).await {
+            Ok(()) | Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::spec;
 use crate::time::{self, Nanos};
 use crate::volumes;
 
+use super::node_end::NodeEnd;
 use super::plan::{Image, ProbeState, SandboxWork, Volumes, Waiting};
 use super::publish::Publisher;
 use super::registry::{Entry, Inbox, Snapshot};
@@ -83,6 +84,7 @@ pub struct Worker {
     /// Grace period of the kill that is under way.
     pub(super) kill_grace: i64,
     pub(super) retry_at: Option<Nanos>,
+    pub(super) node_end: NodeEnd,
     pub(super) status: PodStatus,
     pub(super) publisher: Publisher,
     pub(super) ops: JoinSet<Done>,
@@ -137,6 +139,7 @@ impl Worker {
             failure: rejection,
             kill_grace: i64::MAX,
             retry_at: None,
+            node_end: NodeEnd::default(),
             status,
             publisher,
             ops: JoinSet::new(),
@@ -229,20 +232,22 @@ impl Worker {
         };
         self.watch_probes();
         let published = self.publish();
-        wake = [wake, published].into_iter().flatten().min();
-        self.entry.publish(Snapshot {
+        let told = self.let_go();
+        wake = [wake, published, told].into_iter().flatten().min();
+        let snapshot = Snapshot {
             pod: self.pod.clone(),
             status: self.status.clone(),
             containers: self.containers.clone(),
             sandbox_id: self.sandboxes.first().map(|s| s.id.clone()),
             active: self.stage < Stage::Clean,
-        });
+        };
+        self.agent.pods.publish(&self.entry, snapshot);
         wake
     }
 
     /// Deleted, gone, failed, or past its deadline.
     fn must_end(&mut self) -> bool {
-        if self.removed || spec::is_deleting(&self.pod) || self.failure.is_some() {
+        if self.removed || spec::is_deleting(&self.pod) || self.failure.is_some() || self.node_end.began {
             return true;
         }
         if self.deadline().is_some_and(|at| at <= time::now()) {
@@ -294,6 +299,9 @@ impl Worker {
         }
         if inbox.objects {
             self.objects_changed();
+        }
+        if let Some(guard) = inbox.shutdown {
+            self.node_ends(guard);
         }
     }
 

@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 use super::api::Api;
 use super::runtime::Fake;
 use crate::config::Config;
+use crate::shutdown::Shutdown;
 
-const PODS: &str = "api/v1/namespaces/ns/pods";
+pub(super) const PODS: &str = "api/v1/namespaces/ns/pods";
 /// Long enough for a loaded machine; nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Node {
-    api: Api,
-    runtime: Arc<Fake>,
+pub(super) struct Node {
+    pub(super) api: Api,
+    pub(super) runtime: Arc<Fake>,
+    pub(super) shutdown: Shutdown,
     cancel: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
     dir: tempfile::TempDir,
@@ -35,7 +37,7 @@ impl Node {
         config
     }
 
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let api = Api::new();
         api.put(
@@ -45,20 +47,23 @@ impl Node {
         );
         let runtime = Fake::new();
         let cancel = CancellationToken::new();
-        let task = client::spawn(crate::run(Self::config(&dir), api.client(), runtime.clone(), cancel.clone()));
-        Self { api, runtime, cancel, task, dir }
+        let config = Self::config(&dir);
+        let shutdown = config.shutdown.clone();
+        let task = client::spawn(crate::run(config, api.client(), runtime.clone(), cancel.clone()));
+        Self { api, runtime, shutdown, cancel, task, dir }
     }
 
     /// The kubelet ends and starts again beside the same runtime and API.
-    async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.cancel.cancel();
         (&mut self.task).await.unwrap().unwrap();
         self.cancel = CancellationToken::new();
         let config = Self::config(&self.dir);
+        self.shutdown = config.shutdown.clone();
         self.task = client::spawn(crate::run(config, self.api.client(), self.runtime.clone(), self.cancel.clone()));
     }
 
-    fn bind(&self, name: &str, mut spec: Value) {
+    pub(super) fn bind(&self, name: &str, mut spec: Value) {
         spec["nodeName"] = json!("n1");
         self.api.put(
             PODS,
@@ -74,7 +79,7 @@ impl Node {
         self.api.patch(PODS, name, &patch).unwrap();
     }
 
-    async fn until<T>(&self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
         let wait = async {
             loop {
                 if let Some(found) = check() {
@@ -89,7 +94,7 @@ impl Node {
         }
     }
 
-    async fn phase(&self, name: &str, phase: &str) -> Value {
+    pub(super) async fn phase(&self, name: &str, phase: &str) -> Value {
         self.until(&format!("{name} {phase}"), || self.api.get(PODS, name).filter(|p| p["status"]["phase"] == phase))
             .await
     }
@@ -108,7 +113,7 @@ impl Node {
         self.until(reason, || self.events().into_iter().find(|(r, _)| r == reason).map(|(_, m)| m)).await
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.cancel.cancel();
         self.task.await.unwrap().unwrap();
         let root = Self::config(&self.dir).cgroup_root;
@@ -116,7 +121,7 @@ impl Node {
     }
 }
 
-fn condition<'a>(pod: &'a Value, name: &str) -> &'a Value {
+pub(super) fn condition<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let list = pod["status"]["conditions"].as_array().expect("conditions");
     list.iter().find(|c| c["type"] == name).expect(name)
 }
@@ -401,5 +406,42 @@ async fn a_static_pod_gets_its_mirror_when_another_ones_makes_place() {
     let other = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "another"}}});
     node.api.patch(MIRRORS, "web-n1", &other).unwrap();
     node.until("its own mirror again", || mirror().filter(|pod| config(pod) == own)).await;
+    node.stop().await;
+}
+
+/// The share of CPU that Burstable Pods have against others, as this machine's cgroups say it.
+fn burstable_weight(root: &str) -> Option<String> {
+    let (v1, v2) = (format!("/sys/fs/cgroup/cpu{root}"), format!("/sys/fs/cgroup{root}"));
+    let files = [format!("{v1}/kubepods/burstable/cpu.shares"), format!("{v2}/kubepods/burstable/cpu.weight")];
+    files.iter().find_map(|file| Some(std::fs::read_to_string(file).ok()?.trim().to_owned()))
+}
+
+#[tokio::test]
+async fn burstable_pods_weigh_what_they_ask_for_together() {
+    let mut node = Node::start();
+    let root = Node::config(&node.dir).cgroup_root;
+    // Shares of version 1, or their weight of version 2.
+    let weighs = |shares: &'static str, weight: &'static str| {
+        let root = root.clone();
+        move || burstable_weight(&root).filter(|found| found == shares || found == weight)
+    };
+    let asking =
+        |cpu: &str| json!({"containers": [{"name": "c", "image": "app:1", "resources": {"requests": {"cpu": cpu}}}]});
+    node.until("nothing asked for", weighs("2", "1")).await;
+    node.bind("small", asking("250m"));
+    node.bind("large", asking("500m"));
+    node.bind(
+        "guaranteed",
+        json!({"containers": [{"name": "c", "image": "app:1",
+        "resources": {"limits": {"cpu": "100m", "memory": "1Mi"}}}]}),
+    );
+    for name in ["small", "large", "guaranteed"] {
+        node.phase(name, "Running").await;
+    }
+    node.until("both asked for", weighs("768", "30")).await;
+    node.restart().await;
+    node.delete("large", 0);
+    node.gone("large").await;
+    node.until("one is left", weighs("256", "10")).await;
     node.stop().await;
 }

@@ -3,3 +3,4 @@
 pub mod api;
 pub mod life;
 pub mod runtime;
+mod shutdown;

@@ -13,6 +13,7 @@ pub mod machines;
 pub mod net;
 pub mod registry;
 pub mod script;
+pub mod sctp;
 pub mod tools;
 
 pub use cluster::Cluster;

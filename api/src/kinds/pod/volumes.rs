@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::SmallVec;
+
 use super::env::{VOLUME_FIELDS, field_ref, resource_field_ref};
 use super::validate::PodScope;
 use crate::Object;
@@ -15,7 +17,7 @@ use crate::names;
 use crate::quantity::Quantity;
 
 /// Sources in the order in which upstream looks at them.
-const SOURCES: [&str; 29] = [
+const SOURCES: [&str; 30] = [
     "emptyDir",
     "hostPath",
     "gitRepo",
@@ -45,6 +47,7 @@ const SOURCES: [&str; 29] = [
     "scaleIO",
     "csi",
     "ephemeral",
+    "image",
 ];
 const MODE_WORDS: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
@@ -83,29 +86,33 @@ pub fn volumes<'a>(
 }
 
 fn source(volume: &Object, pod_name: &str, is_pod: bool, path: &Path, errors: &mut ErrorList) {
-    let mut found = false;
-    for key in SOURCES.iter().chain(&["image"]) {
-        let Some(source) = object(volume, key) else { continue };
-        let path = path.child(key);
-        if found {
-            errors.push(FieldError::forbidden(&path, "may not specify more than 1 volume type"));
-            continue;
-        }
-        found = true;
-        match *key {
-            "ephemeral" => ephemeral(source, volume, pod_name, &path, errors),
-            "image" => {
-                if is_pod {
-                    required(source, "reference", &path, errors);
-                }
-                one_of(source, "pullPolicy", &["Always", "IfNotPresent", "Never"], &path, errors);
+    let mut found = sources(volume).into_iter();
+    let Some((key, source)) = found.next() else {
+        return errors.push(FieldError::required(path, "must specify a volume type"));
+    };
+    let own = path.child(key);
+    match key {
+        "ephemeral" => ephemeral(source, volume, pod_name, &own, errors),
+        "image" => {
+            if is_pod {
+                required(source, "reference", &own, errors);
             }
-            _ => local_source(key, source, &path, errors),
+            one_of(source, "pullPolicy", &["Always", "IfNotPresent", "Never"], &own, errors);
         }
+        _ => local_source(key, source, &own, errors),
     }
-    if !found {
-        errors.push(FieldError::required(path, "must specify a volume type"));
+    for (key, _) in found {
+        errors.push(FieldError::forbidden(&path.child(key), "may not specify more than 1 volume type"));
     }
+}
+
+/// The sources that a volume names, in upstream's order. It has few fields, and one of them is its source.
+fn sources(volume: &Object) -> SmallVec<[(&'static str, &Object); 1]> {
+    let place = |name: &str| SOURCES.iter().position(|source| *source == name);
+    let named = volume.iter().filter_map(|(name, value)| Some((place(name)?, value.as_object()?)));
+    let mut places: SmallVec<[(usize, &Object); 1]> = named.collect();
+    places.sort_unstable_by_key(|(place, _)| *place);
+    places.into_iter().map(|(place, source)| (SOURCES[place], source)).collect()
 }
 
 fn local_source(key: &str, source: &Object, path: &Path, errors: &mut ErrorList) {

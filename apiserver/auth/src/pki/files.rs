@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::certificate::PkiError;
 
@@ -28,22 +28,46 @@ pub fn read(path: &Path) -> Result<Option<String>, PkiError> {
 
 /// Writes a file, mode 0600: after a crash it has the old content or the new, never a part.
 pub fn write(path: &Path, content: &str) -> Result<(), PkiError> {
+    write_together(&[(path, content)])
+}
+
+/// As [`write`], for files that belong together: all are on the disk before the first is replaced, so that a disk
+/// without room for them leaves all as they were.
+pub fn write_together(files: &[(&Path, &str)]) -> Result<(), PkiError> {
+    let staged: Vec<PathBuf> = files.iter().map(|(path, _)| temporary(path)).collect();
+    let written = stage(files, &staged).and_then(|()| replace(files, &staged));
+    if written.is_err() {
+        // The first error is the one to tell; the next write truncates what is left over.
+        staged.iter().for_each(|path| drop(fs::remove_file(path)));
+    }
+    written
+}
+
+fn temporary(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    })();
-    written.map_err(|error| {
-        // The first error is the one to tell; the next write truncates what is left over.
-        fs::remove_file(&temporary).ok();
-        failed("write", path)(error)
-    })
+    path.with_file_name(name)
+}
+
+fn stage(files: &[(&Path, &str)], staged: &[PathBuf]) -> Result<(), PkiError> {
+    for ((path, content), temporary) in files.iter().zip(staged) {
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+            file.write_all(content.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(failed("write", path))?;
+    }
+    Ok(())
+}
+
+fn replace(files: &[(&Path, &str)], staged: &[PathBuf]) -> Result<(), PkiError> {
+    for ((path, _), temporary) in files.iter().zip(staged) {
+        let replace = || {
+            fs::rename(temporary, path)?;
+            path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        };
+        replace().map_err(failed("write", path))?;
+    }
+    Ok(())
 }

@@ -54,6 +54,8 @@ pub struct Pki {
     pub keys: Keys,
     /// Seals Secrets at rest.
     pub seal: AesGcm,
+    /// Why certificates that are due, but good, are still the former ones: the disk may be full.
+    pub put_off: Vec<PkiError>,
 }
 
 impl Pki {
@@ -64,19 +66,24 @@ impl Pki {
 
     /// Loads `directory`, making what is missing and renewing what ends soon or lacks a name. `names` are further DNS
     /// names and IP addresses of the API server; new certificates live for `lifetime`. Repeated after any interruption
-    /// it completes what is there.
+    /// it completes what is there. What is due and cannot be written stays as it is while it is good ([`Self::put_off`]).
     pub fn ensure_for(
         directory: &Path,
         names: &[String],
         lifetime: SignedDuration,
         now: Timestamp,
     ) -> Result<Self, PkiError> {
-        let ensure_pair = |file, profile: &Profile, authority: &Authority| {
-            ensure_pair_for(directory, file, profile, authority, lifetime, now)
-        };
+        let mut put_off = Vec::new();
         files::make_dir(directory)?;
-        let ca = ensure_authority(directory, "ca", CA_NAME, now)?;
-        let front_proxy_ca = ensure_authority(directory, "front-proxy-ca", FRONT_PROXY_CA_NAME, now)?;
+        let (ca, late) = ensure_authority(directory, "ca", CA_NAME, now)?;
+        put_off.extend(late);
+        let (front_proxy_ca, late) = ensure_authority(directory, "front-proxy-ca", FRONT_PROXY_CA_NAME, now)?;
+        put_off.extend(late);
+        let mut ensure_pair = |file, profile: &Profile, authority: &Authority| {
+            let (pair, late) = ensure_pair_for(directory, file, profile, authority, lifetime, now)?;
+            put_off.extend(late);
+            Ok::<_, PkiError>(pair)
+        };
         let mut all: Vec<String> = API_NAMES.iter().map(|n| (*n).to_owned()).collect();
         all.extend(names.iter().filter(|n| !API_NAMES.contains(&n.as_str())).cloned());
         let serving = Profile::server("kube-apiserver", &all);
@@ -90,6 +97,7 @@ impl Pki {
             seal: ensure_seal(directory)?,
             ca,
             front_proxy_ca,
+            put_off,
         })
     }
 
@@ -123,7 +131,13 @@ impl Pki {
     }
 }
 
-fn ensure_authority(directory: &Path, file: &str, name: &str, now: Timestamp) -> Result<Authority, PkiError> {
+/// The authority, and why it was not renewed although it is time.
+fn ensure_authority(
+    directory: &Path,
+    file: &str,
+    name: &str,
+    now: Timestamp,
+) -> Result<(Authority, Option<PkiError>), PkiError> {
     let certificate_path = directory.join(format!("{file}.crt"));
     let key_path = directory.join(format!("{file}.key"));
     let key = files::read(&key_path)?;
@@ -134,21 +148,24 @@ fn ensure_authority(directory: &Path, file: &str, name: &str, now: Timestamp) ->
         (Some(_), None) => return Err(PkiError::Key(format!("{} is missing", key_path.display()))),
         (None, _) => {
             let pair = Authority::generate(name, AUTHORITY_LIFETIME, now)?;
-            files::write(&key_path, &pair.key)?;
-            files::write(&certificate_path, &pair.certificate)?;
+            files::write_together(&[(&key_path, &pair.key), (&certificate_path, &pair.certificate)])?;
             (pair.certificate, pair.key)
         }
     };
     let authority = Authority::from_pem(&certificate, &key)?;
     if authority.not_after - AUTHORITY_LIFETIME / 5 > now {
-        return Ok(authority);
+        return Ok((authority, None));
     }
     let renewed = authority.renew(name, AUTHORITY_LIFETIME, now)?;
-    files::write(&certificate_path, &renewed)?;
-    Authority::from_pem(&renewed, &key)
+    match files::write(&certificate_path, &renewed) {
+        Ok(()) => Ok((Authority::from_pem(&renewed, &key)?, None)),
+        Err(error) if authority.not_after > now => Ok((authority, Some(error))),
+        Err(error) => Err(error),
+    }
 }
 
-/// Loads `NAME.crt` and `NAME.key`, or issues them anew, for `lifetime`, when [`is_good`] says no.
+/// Loads `NAME.crt` and `NAME.key`, or issues them anew, for `lifetime`, when [`is_good`] says no. When that cannot be
+/// written, the former pair goes on as long as it certifies its owner; the second of what is returned is then why.
 pub fn ensure_pair_for(
     directory: &Path,
     file: &str,
@@ -156,24 +173,36 @@ pub fn ensure_pair_for(
     authority: &Authority,
     lifetime: SignedDuration,
     now: Timestamp,
-) -> Result<Pair, PkiError> {
+) -> Result<(Pair, Option<PkiError>), PkiError> {
     let certificate_path = directory.join(format!("{file}.crt"));
     let key_path = directory.join(format!("{file}.key"));
-    if let (Some(certificate), Some(key)) = (files::read(&certificate_path)?, files::read(&key_path)?) {
-        let pair = Pair { certificate, key };
-        if is_good(&pair, profile, authority, now) {
-            return Ok(pair);
-        }
+    let former = match (files::read(&certificate_path)?, files::read(&key_path)?) {
+        (Some(certificate), Some(key)) => Some(Pair { certificate, key }),
+        _ => None,
+    };
+    if let Some(pair) = former.as_ref().filter(|pair| is_good(pair, profile, authority, now)) {
+        return Ok((pair.clone(), None));
     }
     let pair = authority.issue(profile, lifetime, now)?;
-    files::write(&key_path, &pair.key)?;
-    files::write(&certificate_path, &pair.certificate)?;
-    Ok(pair)
+    let written = files::write_together(&[(&key_path, &pair.key), (&certificate_path, &pair.certificate)]);
+    match (written, former.filter(|former| certifies(former, profile, authority, now))) {
+        (Ok(()), _) => Ok((pair, None)),
+        (Err(error), Some(former)) => Ok((former, Some(error))),
+        (Err(error), None) => Err(error),
+    }
 }
 
-/// Whether a pair belongs together, was signed by the authority, is for the profile's subject and has all its names,
-/// and has more than a third of its life ahead.
+/// Whether a pair [certifies](certifies) its owner, has all the profile's names, and more than a third of its life ahead.
 pub fn is_good(pair: &Pair, profile: &Profile, authority: &Authority, now: Timestamp) -> bool {
+    let Ok(der) = CertificateDer::from_pem_slice(pair.certificate.as_bytes()) else { return false };
+    let Ok((_, ours)) = X509Certificate::from_der(&der) else { return false };
+    certifies(pair, profile, authority, now)
+        && renew_at(pair).is_some_and(|at| now < at)
+        && profile.names.iter().all(|name| has_name(&ours, name))
+}
+
+/// Whether a pair belongs together, was signed by the authority for the profile's subject, and has not ended.
+fn certifies(pair: &Pair, profile: &Profile, authority: &Authority, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_slice(pair.certificate.as_bytes()) else { return false };
     let (Ok((_, ours)), Ok((_, parent))) =
         (X509Certificate::from_der(&der), X509Certificate::from_der(authority.der()))
@@ -182,12 +211,11 @@ pub fn is_good(pair: &Pair, profile: &Profile, authority: &Authority, now: Times
     };
     let key = rcgen::KeyPair::from_pem(&pair.key);
     let belongs = key.is_ok_and(|k| rcgen::PublicKeyData::subject_public_key_info(&k) == ours.public_key().raw);
+    let life = ours.validity().not_before.timestamp()..ours.validity().not_after.timestamp();
     belongs
         && ours.verify_signature(Some(parent.public_key())).is_ok()
-        && ours.validity().not_before.timestamp() <= now.as_second()
-        && renew_at(pair).is_some_and(|at| now < at)
+        && life.contains(&now.as_second())
         && ours.subject().iter_common_name().any(|n| n.as_str().is_ok_and(|n| n == profile.common_name))
-        && profile.names.iter().all(|name| has_name(&ours, name))
 }
 
 /// When two thirds of a certificate's life are over.

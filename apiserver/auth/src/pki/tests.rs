@@ -79,6 +79,40 @@ fn directory_is_made_kept_and_renewed() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// As on a full disk: nothing new can be written where this process writes first.
+fn without_room(directory: &std::path::Path, full: bool) {
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let obstacle = directory.join(format!("{}.{}.tmp", entry.file_name().to_string_lossy(), std::process::id()));
+        match (full, entry.path().is_file()) {
+            (true, true) => std::fs::create_dir(obstacle).unwrap(),
+            (false, false) => std::fs::remove_dir(entry.path()).unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_due_and_cannot_be_written_goes_on_while_it_is_good() {
+    let directory = std::env::temp_dir().join(format!("cox-pki-{}", uuid::Uuid::new_v4()));
+    let ensure = |now| Pki::ensure(&directory, &[], now);
+    let first = ensure(now()).unwrap();
+    without_room(&directory, true);
+    let due = now() + LIFETIME * 3 / 4;
+    let late = ensure(due).unwrap();
+    assert_eq!((&late.serving, &late.front_proxy_client), (&first.serving, &first.front_proxy_client));
+    let why = late.put_off.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(why.lines().count() == 3 && why.contains("write ") && why.contains("apiserver.key: "), "{why}");
+    assert!(ensure(now() + LIFETIME * 2).is_err(), "one that has ended is no use");
+
+    without_room(&directory, false);
+    let renewed = ensure(due).unwrap();
+    assert!(renewed.put_off.is_empty() && renewed.serving != first.serving);
+    without_room(&directory, true);
+    let old = ensure(due + AUTHORITY_LIFETIME * 9 / 10);
+    assert!(old.is_err(), "certificates that have ended");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 fn usages(names: &[&str]) -> Vec<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
