@@ -17,6 +17,7 @@ pub mod shim;
 mod spec;
 mod state;
 mod syscall;
+mod sysctl;
 
 pub use config::Config;
 pub use core::Core;

@@ -39,6 +39,26 @@ fn programs_that_cannot_run_are_start_errors() {
 }
 
 #[test]
+fn parameters_of_the_machine_are_no_pods_to_set() {
+    isolated(|| async {
+        let node = Node::with_image().await;
+        let with = |name: &str, value: &str| {
+            let mut pod = node.pod("tuned");
+            pod.sysctls.insert(name.into(), value.into());
+            pod
+        };
+        let before = std::fs::read_to_string("/proc/sys/kernel/panic_on_oops").unwrap();
+        let error =
+            node.core.run_pod_sandbox(with("kernel.panic_on_oops", before.trim())).await.unwrap_err().to_string();
+        assert!(error.contains("sysctl \"kernel.panic_on_oops\" is not in a separate kernel namespace"), "{error}");
+        let sandbox = node.core.run_pod_sandbox(with("net.ipv4.ip_local_port_range", "2000 3000")).await.unwrap();
+        let (_, log) = node.run(&sandbox, shell("cat /proc/sys/net/ipv4/ip_local_port_range")).await;
+        assert_eq!(log, "2000\t3000\n");
+        node.remove(&sandbox).await;
+    });
+}
+
+#[test]
 fn signals_and_kills_have_their_exit_codes() {
     isolated(|| async {
         let node = Node::with_image().await;

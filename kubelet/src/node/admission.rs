@@ -3,11 +3,15 @@
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use crate::agent::Agent;
+use crate::node::sysctl;
 use crate::pod::registry::Snapshot;
 use crate::{qos, spec};
 
 /// Reason and message of a rejection; `None` admits the Pod.
 pub fn check(agent: &Agent, pod: &Pod) -> Option<(String, String)> {
+    if let Some(refused) = sysctl::check(pod) {
+        return Some(refused);
+    }
     let node = agent.node.borrow().clone();
     if let Some(node) = node.as_deref()
         && !affine(pod, node)

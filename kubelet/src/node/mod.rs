@@ -6,6 +6,7 @@ pub mod machine;
 pub mod pressure;
 mod register;
 mod status;
+pub mod sysctl;
 pub mod weight;
 
 use std::sync::Arc;

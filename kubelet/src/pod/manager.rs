@@ -263,9 +263,10 @@ impl Manager {
         let began = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
         let rejection =
             if known || ended || began || spec::is_deleting(&pod) { None } else { admission::check(&self.agent, &pod) };
-        if let Some((reason, message)) = &rejection {
-            self.agent.recorder.pod(&pod, Type::Warning, reason, message.as_str());
-        }
+        let rejection = rejection.map(|(reason, message)| {
+            self.agent.recorder.pod(&pod, Type::Warning, &reason, message.as_str());
+            (reason, format!("Pod was rejected: {message}"))
+        });
         if from_file {
             static_pods::create_mirror(&self.agent, &pod);
         }

@@ -101,6 +101,7 @@ impl Worker {
             waiting: &waiting,
             probes: &self.probes,
             terminal: killed,
+            never_began: self.never_began(),
             failure: self.failure.as_ref().filter(|_| killed),
             host_ip: &host_ip,
             runtime_name: &runtime_name,
@@ -115,6 +116,14 @@ impl Worker {
             conditions::keep_times(old, list, &now);
         }
         self.status = fresh;
+    }
+
+    /// Whether the Pod failed before anything of it was made here, in this process's life or before.
+    fn never_began(&self) -> bool {
+        let api = self.pod.status.as_ref();
+        let failed = self.failure.is_some() || spec::is_terminal_phase(api.and_then(|s| s.phase.as_deref()));
+        let shown = api.is_some_and(|s| s.container_statuses.as_ref().is_some_and(|list| !list.is_empty()));
+        failed && !shown && self.sandboxes.is_empty() && self.containers.is_empty()
     }
 
     /// A Pod is not called finished while anything of it may run.

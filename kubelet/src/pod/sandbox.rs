@@ -7,6 +7,7 @@ use kubelet_runtime::cri::{NamespaceOptions, PodSandboxConfig, PortMapping};
 
 use crate::agent::Agent;
 use crate::events::Type;
+use crate::node::sysctl;
 use crate::{dns, labels, qos, spec};
 
 /// Everything that has to be before containers: cgroup and directories, then the sandbox. Its id.
@@ -69,7 +70,7 @@ fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, St
             pod_pid: own.share_process_namespace == Some(true),
         },
         port_mappings: if host_network { Vec::new() } else { ports(pod) },
-        sysctls: sysctls.into_iter().flatten().map(|s| (s.name.replace('/', "."), s.value.clone())).collect(),
+        sysctls: sysctls.into_iter().flatten().map(|s| (sysctl::normalized(&s.name), s.value.clone())).collect(),
     })
 }
 

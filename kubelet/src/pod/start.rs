@@ -46,7 +46,7 @@ pub(super) async fn start(agent: &Agent, start: &Start) -> Result<String, Failur
         .runtime
         .create_container(&start.sandbox_id, config)
         .await
-        .map_err(|e| fail("CreateContainerError", e.to_string()))?;
+        .map_err(|e| fail("CreateContainerError", e.description()))?;
     agent.recorder.container(pod, &container.name, Type::Normal, "Created", "Container created");
     let linking = link_log(agent, pod, &container.name, &id, &log);
     let (started, ()) = tokio::join!(agent.runtime.start_container(&id), linking);

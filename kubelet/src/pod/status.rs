@@ -30,6 +30,8 @@ pub struct Input<'a> {
     pub probes: &'a BTreeMap<String, ProbeState>,
     /// The Pod ends, and its containers will not be started again.
     pub terminal: bool,
+    /// It failed before anything of it was made here, as one that is rejected.
+    pub never_began: bool,
     /// Reason and message of a Pod that failed as a whole (deadline, rejection).
     pub failure: Option<&'a (String, String)>,
     pub host_ip: &'a str,
@@ -38,16 +40,7 @@ pub struct Input<'a> {
 
 pub fn status(input: &Input) -> PodStatus {
     let pod = input.pod;
-    let inits = spec::init_containers(pod);
-    let main = container_statuses(input, spec::containers(pod), input.previous.container_statuses.as_deref(), false);
-    let init = container_statuses(input, inits, input.previous.init_container_statuses.as_deref(), true);
-    let ephemeral_specs = spec::ephemeral_containers(pod);
-    let previous = input.previous.ephemeral_container_statuses.as_deref();
-    let ephemeral = container_statuses(input, &ephemeral_specs, previous, false);
     let mut status = PodStatus {
-        container_statuses: Some(main),
-        init_container_statuses: (!init.is_empty()).then_some(init),
-        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         qos_class: Some(qos::class(pod).name().to_owned()),
         observed_generation: pod.metadata.generation,
         start_time: input.previous.start_time.clone(),
@@ -55,6 +48,21 @@ pub fn status(input: &Input) -> PodStatus {
         nominated_node_name: pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()),
         ..PodStatus::default()
     };
+    if input.never_began {
+        // It has no containers whose state could be told: its own reason is what there is to show.
+        settle_phase(input, &mut status);
+        status.conditions = input.previous.conditions.clone();
+        return status;
+    }
+    let inits = spec::init_containers(pod);
+    let main = container_statuses(input, spec::containers(pod), input.previous.container_statuses.as_deref(), false);
+    let init = container_statuses(input, inits, input.previous.init_container_statuses.as_deref(), true);
+    let ephemeral_specs = spec::ephemeral_containers(pod);
+    let previous = input.previous.ephemeral_container_statuses.as_deref();
+    let ephemeral = container_statuses(input, &ephemeral_specs, previous, false);
+    status.container_statuses = Some(main);
+    status.init_container_statuses = (!init.is_empty()).then_some(init);
+    status.ephemeral_container_statuses = (!ephemeral.is_empty()).then_some(ephemeral);
     addresses(input, &mut status);
     settle_phase(input, &mut status);
     status.conditions = Some(conditions::conditions(input, &status));
@@ -216,11 +224,12 @@ fn state_of(input: &Input, run: &cri::ContainerStatus) -> ContainerState {
                 terminated: Some(ContainerStateTerminated {
                     container_id: Some(container_id(input, &run.id)),
                     exit_code: run.exit_code,
-                    signal: (run.signal != 0).then_some(run.signal),
                     reason: (!run.reason.is_empty()).then(|| run.reason.clone()),
                     message: (!message.is_empty()).then_some(message),
                     started_at: Some(api_time(run.started_at)),
                     finished_at: Some(api_time(run.finished_at)),
+                    // What CRI does not say: the exit code tells.
+                    signal: None,
                 }),
                 ..ContainerState::default()
             }

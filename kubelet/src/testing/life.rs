@@ -359,8 +359,12 @@ async fn what_does_not_fit_is_rejected() {
     let pod = node.phase("huge", "Failed").await;
     assert_eq!(pod["status"]["reason"], "OutOfcpu");
     let message = pod["status"]["message"].as_str().unwrap();
-    assert!(message.starts_with("Node didn't have enough resource: cpu, requested: 9000000, used: 0, capacity: "));
+    assert!(message.starts_with(
+        "Pod was rejected: Node didn't have enough resource: cpu, requested: 9000000, used: 0, capacity: "
+    ));
     assert!(node.runtime.running("c").is_none());
+    // kubectl shows a container's state before the Pod's reason.
+    assert!(pod["status"]["containerStatuses"].is_null(), "{pod}");
     node.stop().await;
 }
 

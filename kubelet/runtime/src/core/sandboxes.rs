@@ -14,6 +14,7 @@ use crate::network;
 use crate::shim::protocol::{Exit, Network, Request, SandboxSpec};
 use crate::shim::unix_nanos;
 use crate::state::{self, SandboxState};
+use crate::sysctl;
 
 /// A container that has not ended so long after SIGKILL is stuck in the kernel.
 pub(super) const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -25,6 +26,10 @@ pub(super) fn new_id() -> String {
 
 impl Core {
     pub(super) async fn run_sandbox(self: &Arc<Self>, config: PodSandboxConfig) -> cri::Result<String> {
+        let refused = config.sysctls.keys().find_map(|name| sysctl::refused(name, &config.namespaces));
+        if let Some(message) = refused {
+            return Err(Error::Failed { operation: "run pod sandbox", message });
+        }
         let id = new_id();
         let made = self.make_sandbox(&id, config).await;
         if let Err(error) = made {

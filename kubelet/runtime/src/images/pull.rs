@@ -11,7 +11,7 @@ use super::config::ImageConfig;
 use super::manifest::{Descriptor, Image, Manifest};
 use super::reference::{Reference, is_digest};
 use super::registry::{Failure, Registry};
-use super::{Store, transfer};
+use super::{Mirror, Store, transfer};
 use crate::cri;
 
 /// Layers fetched at the same time.
@@ -40,17 +40,36 @@ pub(super) async fn pull(store: &Arc<Store>, reference: &Reference, auth: Option
     Err(failed(format!("failed to resolve reference \"{reference}\": {reason}")))
 }
 
-/// The mirrors in their order, then the registry. The user's credentials are for the registry itself, not for others.
 fn sources(store: &Store, reference: &Reference, auth: Option<cri::Auth>) -> Vec<Result<Registry, Failure>> {
     // A second installation changes nothing, and the first provider stays.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let mut sources = Vec::new();
-    for mirror in store.mirrors.iter().filter(|mirror| mirror.registry == reference.registry) {
-        let (scheme, host) = mirror.url.split_once("://").unwrap_or(("https", &mirror.url));
-        sources.push(Registry::new(host, scheme == "http", None));
+    let endpoints = endpoints(&store.mirrors, &reference.registry).into_iter();
+    endpoints.map(|at| Registry::new(at.host, at.plain, auth.clone().filter(|_| at.itself))).collect()
+}
+
+/// Where a registry's images are asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Endpoint<'a> {
+    host: &'a str,
+    /// HTTP without TLS.
+    plain: bool,
+    /// It is the registry itself: the user's credentials are for it, not for others.
+    itself: bool,
+}
+
+/// The mirrors in their order, then the registry, unless a "mirror" says how to reach just that.
+fn endpoints<'a>(mirrors: &'a [Mirror], registry: &'a str) -> Vec<Endpoint<'a>> {
+    let mirrors = mirrors.iter().filter(|mirror| mirror.registry == registry);
+    let mut endpoints: Vec<_> = mirrors
+        .map(|mirror| {
+            let (scheme, host) = mirror.url.split_once("://").unwrap_or(("https", &mirror.url));
+            Endpoint { host, plain: scheme == "http", itself: host == registry }
+        })
+        .collect();
+    if !endpoints.iter().any(|endpoint| endpoint.itself) {
+        endpoints.push(Endpoint { host: registry, plain: is_loopback(registry), itself: true });
     }
-    sources.push(Registry::new(&reference.registry, is_loopback(&reference.registry), auth));
-    sources
+    endpoints
 }
 
 /// Registries on this machine may speak without TLS.
@@ -201,5 +220,30 @@ fn text(reference: &Reference, failure: &Failure) -> String {
             format!("pull access denied, repository does not exist or may require authorization: {failure}")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_come_before_the_registry_and_may_be_it() {
+        let mirror = |registry: &str, url: &str| Mirror { registry: registry.into(), url: url.into() };
+        let mirrors = [
+            mirror("docker.io", "http://cache:5000"),
+            mirror("inside:5000", "http://inside:5000"),
+            mirror("ghcr.io", "https://cache"),
+        ];
+        let of = |registry| {
+            let endpoints = endpoints(&mirrors, registry).into_iter();
+            endpoints.map(|at| (at.host.to_owned(), at.plain, at.itself)).collect::<Vec<_>>()
+        };
+        let at = |host: &str, plain, itself| (host.to_owned(), plain, itself);
+        assert_eq!(of("docker.io"), [at("cache:5000", true, false), at("docker.io", false, true)]);
+        assert_eq!(of("inside:5000"), [at("inside:5000", true, true)], "with credentials, and nowhere else");
+        assert_eq!(of("ghcr.io"), [at("cache", false, false), at("ghcr.io", false, true)]);
+        assert_eq!(of("quay.io"), [at("quay.io", false, true)]);
+        assert_eq!(of("127.0.0.1:5000"), [at("127.0.0.1:5000", true, true)]);
     }
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -11,6 +10,7 @@ use super::protocol::{Network, SandboxSpec};
 use crate::network::mac_of;
 use crate::syscall::netlink::{Batch, Socket, VethEnd};
 use crate::syscall::{mount, process};
+use crate::sysctl;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -23,8 +23,7 @@ pub fn sandbox(spec: &SandboxSpec) -> Result<Option<i32>> {
         mount::shared_memory(target).map_err(|error| format!("mount {}: {error}", target.display()))?;
     }
     for (name, value) in &spec.sysctls {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        fs::write(&path, value).map_err(|error| format!("set sysctl {name}={value}: {error}"))?;
+        fs::write(sysctl::path(name), value).map_err(|error| format!("set sysctl {name}={value}: {error}"))?;
     }
     if !spec.pod_pid {
         return Ok(None);
