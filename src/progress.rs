@@ -19,8 +19,8 @@ impl Progress {
     }
 }
 
-/// Prints lines. Nobody may be reading (the terminal closed, `cox status | head -1`), or the disk be full; what is under
-/// way goes on all the same.
+/// Prints lines. Nobody may be reading (the terminal closed, `cox status | head -1`), or the disk be full; what is
+/// under way goes on all the same.
 pub fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {

@@ -1,5 +1,5 @@
-//! What every cluster has comes back when somebody deletes it (`kubectl delete all --all` takes the `kubernetes` Service
-//! along): upstream looks every ten seconds, here the deletion tells.
+//! What every cluster has comes back when somebody deletes it (`kubectl delete all --all` takes the `kubernetes`
+//! Service along): upstream looks every ten seconds, here the deletion tells.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Which kernel parameters a Pod may set: those that are its own namespaces' and cannot harm its neighbours, as upstream
-//! has them.
+//! Which kernel parameters a Pod may set: those that are its own namespaces' and cannot harm its neighbours, as
+//! upstream has them.
 
 use k8s_openapi::api::core::v1::Pod;
 

@@ -251,8 +251,8 @@ impl Store {
         })?
     }
 
-    /// Takes one name off an image, and the image with its last; an id, or the beginning of one, takes all. False: there
-    /// is no such image.
+    /// Takes one name off an image, and the image with its last; an id, or the beginning of one, takes all. False:
+    /// there is no such image.
     pub fn remove_name(&self, name: &str) -> io::Result<bool> {
         let images = self.index.read()?;
         let Some(id) = images.find(name).map(|(id, _)| id).or_else(|| images.begins_with(name)) else {
