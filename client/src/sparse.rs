@@ -144,14 +144,14 @@ impl From<Spec> for PodSpec {
 
 /// The volumes that are claims; `None` when there are none, as there are in most Pods.
 fn claiming(all: Vec<SparseVolume>) -> Option<Vec<Volume>> {
-    let claims = all.into_iter().filter(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
+    let is_claim = |volume: &SparseVolume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
     let volume = |read: SparseVolume| Volume {
         name: read.name,
         persistent_volume_claim: read.persistent_volume_claim,
         ephemeral: read.ephemeral,
         ..Volume::default()
     };
-    let claims: Vec<Volume> = claims.map(volume).collect();
+    let claims: Vec<Volume> = all.into_iter().filter(is_claim).map(volume).collect();
     (!claims.is_empty()).then_some(claims)
 }
 
