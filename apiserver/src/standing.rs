@@ -41,7 +41,10 @@ pub async fn follow(server: Arc<Shared>, standing: Arc<Standing>) {
             () = standing.0.notified() => {}
             () = server.stopping.cancelled() => return,
         }
-        let Err(error) = restore(&server).await else { continue };
+        let Err(error) = restore(&server).await else {
+            backoff = Backoff::default();
+            continue;
+        };
         tracing::warn!(error, "an object that every cluster has is not made again yet");
         standing.0.notify_one();
         tokio::select! {
