@@ -83,9 +83,12 @@ impl Cluster {
     pub fn kill(&self) -> Result<()> {
         let pid = self.pid()?;
         run(Command::new("kill").args(["-9", &pid.to_string()]))?;
-        // One that is no child of the test is reaped by the system.
+        // One that is no child of the test is reaped by the system. Its memory goes first, then its files: only when
+        // the lock is free does the next process, or `cox down`, find nobody.
+        let lock = File::open(self.dir.join("cox.lock")).context("open the directory's lock")?;
         wait_for("the killed process to end", PATIENCE, || {
-            Ok((!Path::new(&format!("/proc/{pid}/exe")).exists()).then_some(()))
+            let ended = !Path::new(&format!("/proc/{pid}/exe")).exists() && lock.try_lock().is_ok();
+            Ok(ended.then_some(()))
         })
     }
 
