@@ -106,7 +106,8 @@ pub struct AgentArgs {
 pub struct DownArgs {
     #[command(flatten)]
     pub dir: DirArgs,
-    /// Stop the containers too: preStop hooks run, and each Pod has its grace period
+    /// Stop the containers too: preStop hooks run, and each Pod has its grace period. Pods that are always restarted
+    /// come back with the next start; others have failed
     #[arg(long)]
     pub pods: bool,
     /// Seconds that all Pods together may take to end; what is left then is killed

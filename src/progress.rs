@@ -1,7 +1,9 @@
 //! Progress lines for the person who waits, and the word to the parent when detached.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::Instant;
+
+use anyhow::{Context as _, Result};
 
 /// Prints what has been reached and when, relative to the start.
 #[derive(Clone, Copy)]
@@ -19,11 +21,26 @@ impl Progress {
     }
 }
 
-/// Prints lines. Nobody may be reading (the terminal closed, `cox status | head -1`), or the disk be full; what is
-/// under way goes on all the same.
+/// Tells what happens. Nobody may be reading (the terminal closed), or the disk be full; what is under way goes on all
+/// the same.
 pub fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+    if let Err(error) = write(text) {
         tracing::debug!(%error, "print progress");
     }
+}
+
+/// Prints what was asked for. Who has read enough (`cox status | head -1`) misses nothing by what comes after.
+///
+/// # Errors
+/// It could not be written, as to a file on a full disk.
+pub fn print(text: &str) -> Result<()> {
+    match write(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("write the answer"),
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
 }

@@ -177,4 +177,11 @@ fn reset_leaves_nothing_behind_also_twice() {
     assert!(cluster.dir.join("pki/private").exists());
     assert!(run(&mut cluster.cox(&["image", "list"])).is_err());
     assert!(!cluster.dir.join("runtime").exists(), "looking makes nothing");
+
+    // An answer that is not written is no answer; one that nobody reads to its end is.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert!(!cluster.cox(&["status"]).stdout(full).status().unwrap().success());
+    let (reader, unread) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(cluster.cox(&["status"]).stdout(unread).status().unwrap().success());
 }

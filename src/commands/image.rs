@@ -10,7 +10,7 @@ use super::require_root;
 use crate::block;
 use crate::cli::{DirArgs, ImageAction};
 use crate::layout::Layout;
-use crate::progress::say;
+use crate::progress::print;
 
 /// The images of a directory that is there: a mistyped one is no empty one.
 fn existing(dir: &DirArgs) -> Result<Store> {
@@ -40,7 +40,7 @@ pub fn run(action: ImageAction) -> Result<()> {
             if !existing(&dir)?.remove_name(&image).with_context(|| format!("remove image {image}"))? {
                 bail!("there is no image {image}");
             }
-            say(&format!("removed {image}"));
+            print(&format!("removed {image}"))?;
             Ok(())
         }
     }
@@ -48,19 +48,19 @@ pub fn run(action: ImageAction) -> Result<()> {
 
 fn load(store: &Store, file: &Path) -> Result<()> {
     for name in store.load(file).with_context(|| format!("load {}", file.display()))? {
-        say(&format!("loaded {name}"));
+        print(&format!("loaded {name}"))?;
     }
     Ok(())
 }
 
 fn list(store: &Store) -> Result<()> {
-    say(&format!("{:<60} {:<16} SIZE", "IMAGE", "ID"));
+    print(&format!("{:<60} {:<16} SIZE", "IMAGE", "ID"))?;
     for image in store.list().context("list the images")? {
         let id = image.id.trim_start_matches("sha256:");
         let id = id.get(..12).unwrap_or(id);
         let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
         for name in names {
-            say(&format!("{name:<60} {id:<16} {}", size(image.size)));
+            print(&format!("{name:<60} {id:<16} {}", size(image.size)))?;
         }
     }
     Ok(())
@@ -82,7 +82,7 @@ fn pull(store: Store, image: &str) -> Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let id = block::on(&runtime, Box::pin(Arc::new(store).pull(image, None)))?;
-    say(&format!("pulled {image} ({id})"));
+    print(&format!("pulled {image} ({id})"))?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::cli::DirArgs;
 use crate::layout::Layout;
 use crate::netns;
 use crate::node::is_ready;
-use crate::progress::say;
+use crate::progress::print;
 
 /// The API server's checks, of which one fails when the store refuses writes.
 const CHECKS: [&str; 4] = ["etcd", "etcd-readiness", "informer-sync", "shutdown"];
@@ -25,13 +25,13 @@ const LOG_LINES: usize = 5;
 pub fn run(args: &DirArgs) -> Result<()> {
     let layout = Layout::at(&args.data_dir)?;
     let Some(pid) = layout.running() else {
-        say(&format!("no cluster runs from {}", layout.dir().display()));
+        print(&format!("no cluster runs from {}", layout.dir().display()))?;
         return Ok(());
     };
     netns::enter(&layout)?;
-    say(&format!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id()));
-    say(&format!("process    {pid}, {}", usage(pid)?));
-    say(&format!("disk       {}", megabytes(size_of(layout.dir()))));
+    print(&format!("cluster    {} (id {})", layout.dir().display(), layout.cluster_id()))?;
+    print(&format!("process    {pid}, {}", usage(pid)?))?;
+    print(&format!("disk       {}", megabytes(size_of(layout.dir()))))?;
     let (text, wrong) = if layout.kubeconfig().exists() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -39,13 +39,13 @@ pub fn run(args: &DirArgs) -> Result<()> {
     } else {
         ("node       an agent's: `cox status` on the server shows how the cluster is\n".to_owned(), Vec::new())
     };
-    say(text.trim_end());
+    print(text.trim_end())?;
     let wrong: Vec<String> = wrong.into_iter().chain(log_warnings(&layout)).collect();
     if wrong.is_empty() {
-        say("wrong      nothing");
+        print("wrong      nothing")?;
     }
     for line in wrong {
-        say(&format!("wrong      {line}"));
+        print(&format!("wrong      {line}"))?;
     }
     Ok(())
 }

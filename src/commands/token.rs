@@ -16,7 +16,7 @@ use crate::block;
 use crate::cli::TokenAction;
 use crate::layout::Layout;
 use crate::netns;
-use crate::progress::say;
+use crate::progress::print;
 
 const NAMESPACE: &str = "kube-system";
 const TYPE: &str = "bootstrap.kubernetes.io/token";
@@ -33,7 +33,7 @@ pub fn run(action: TokenAction) -> Result<()> {
         match action {
             TokenAction::Create { dir, ttl_hours } => {
                 let layout = Layout::at(&dir.data_dir)?;
-                say(&create(&layout, ttl_hours).await?);
+                print(&create(&layout, ttl_hours).await?)?;
                 Ok(())
             }
             TokenAction::List(dir) => list(&Layout::at(&dir.data_dir)?).await,
@@ -99,14 +99,14 @@ async fn create(layout: &Layout, ttl_hours: u32) -> Result<String> {
 
 async fn list(layout: &Layout) -> Result<()> {
     let only = ListParams::default().fields(&format!("type={TYPE}"));
-    say(&format!("{:<8} {:<22} DESCRIPTION", "ID", "EXPIRES"));
+    print(&format!("{:<8} {:<22} DESCRIPTION", "ID", "EXPIRES"))?;
     for secret in secrets(layout).await?.list(&only).await.context("list the tokens")? {
         let text = |key: &str| {
             let value = secret.data.as_ref().and_then(|data| data.get(key));
             value.map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default()
         };
         let expires = Some(text("expiration")).filter(|t| !t.is_empty()).unwrap_or_else(|| "never".to_owned());
-        say(&format!("{:<8} {expires:<22} {}", text("token-id"), text("description")));
+        print(&format!("{:<8} {expires:<22} {}", text("token-id"), text("description")))?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ async fn delete(layout: &Layout, id: &str) -> Result<()> {
     let id = id.split('.').next().unwrap_or(id);
     match secrets(layout).await?.delete(&format!("{PREFIX}{id}"), &DeleteParams::default()).await {
         Ok(_) => {
-            say(&format!("token {id} deleted"));
+            print(&format!("token {id} deleted"))?;
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.code == 404 => bail!("there is no token {id}"),
